@@ -1,0 +1,150 @@
+//! What the user sees: data on stdout, talk on stderr, errors as message, causes and a hint.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+/// Refused because of the state things are in (exit code 3): nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    pub message: String,
+    /// What to do next, with a command where there is one.
+    pub hint: Option<String>,
+}
+
+/// Wrong use of a command that clap could not see (exit code 2).
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Usage {
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// A failure (exit code 1) with advice; wrap it around the cause with `anyhow::Context`.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failed {
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+/// Writes data and talk where they belong.
+#[derive(Debug, Clone, Copy)]
+pub struct Printer {
+    pub json: bool,
+    pub quiet: bool,
+    pub verbose: u8,
+}
+
+impl Printer {
+    pub fn new(json: bool, quiet: bool, verbose: u8) -> Self {
+        Self {
+            json,
+            quiet,
+            verbose,
+        }
+    }
+
+    /// Whether stdout is a terminal: tables and colours only there.
+    pub fn stdout_is_terminal() -> bool {
+        std::io::stdout().is_terminal()
+    }
+
+    /// Whether progress bars make sense.
+    pub fn shows_progress(self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+
+    /// A line of data.
+    pub fn data(self, line: impl std::fmt::Display) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{line}")
+    }
+
+    /// One JSON document, on one line.
+    pub fn json<T: Serialize>(self, value: &T) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        serde_json::to_writer(&mut out, value)?;
+        writeln!(out)?;
+        Ok(())
+    }
+
+    /// A line of talk, unless the user asked for quiet.
+    pub fn say(self, line: impl std::fmt::Display) {
+        if !self.quiet {
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        }
+    }
+
+    /// Prints the error with its causes and hint, and says which exit code it deserves.
+    pub fn fail(self, error: &anyhow::Error) -> ExitCode {
+        if is_broken_pipe(error) {
+            return ExitCode::SUCCESS;
+        }
+        let mut err = std::io::stderr().lock();
+        let _ = writeln!(err, "error: {error}");
+        let mut last = error.to_string();
+        for cause in error.chain().skip(1) {
+            let cause = cause.to_string();
+            // Wrappers often repeat their cause's text; once is enough.
+            if !last.contains(&cause) {
+                let _ = writeln!(err, "  caused by: {cause}");
+            }
+            last = cause;
+        }
+        let (hint, code) = judge(error);
+        if let Some(hint) = hint {
+            let _ = writeln!(err, "  hint: {hint}");
+        }
+        ExitCode::from(code)
+    }
+}
+
+/// The hint nearest to the surface, and the exit code.
+fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
+    let mut hint = None;
+    let mut code = 1;
+    for cause in error.chain() {
+        let (found, found_code) = if let Some(refused) = cause.downcast_ref::<Refused>() {
+            (&refused.hint, 3)
+        } else if let Some(usage) = cause.downcast_ref::<Usage>() {
+            (&usage.hint, 2)
+        } else if let Some(failed) = cause.downcast_ref::<Failed>() {
+            (&failed.hint, 1)
+        } else {
+            continue;
+        };
+        code = code.max(found_code);
+        hint = hint.or_else(|| found.clone());
+    }
+    (hint, code)
+}
+
+/// A reader that had enough (`retell events | head`) is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Sends tracing to stderr, at the level asked for.
+pub(crate) fn install_tracing(verbose: u8, quiet: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => "error",
+        (false, 0) => "retell=warn,error",
+        (false, 1) => "retell=info,warn",
+        (false, 2) => "retell=debug,info",
+        (false, _) => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::new(level);
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
+}

@@ -1,0 +1,86 @@
+//! Where an instance keeps its things: flags first, then the environment, then defaults.
+//! This is the one place that knows the environment.
+
+use std::path::{Path, PathBuf};
+
+/// The flags that every command shares.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Flags {
+    /// Folder of the instance: `log.db`, `read-models/` and `cache/`
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "RETELL_DATA",
+        default_value = "./retell-data"
+    )]
+    pub data: PathBuf,
+    /// Another event log: `sqlite:///path/to/log.db`
+    #[arg(long, global = true, value_name = "URL", env = "RETELL_LOG")]
+    pub log: Option<String>,
+    /// Where new versions get their read models: a folder
+    #[arg(long, global = true, value_name = "URL", env = "RETELL_READ_MODELS")]
+    pub read_models: Option<String>,
+}
+
+/// A setting that makes no sense, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error(
+        "the log URL `{url}` is not one that this build understands: it takes sqlite:///path/to/log.db"
+    )]
+    LogUrl { url: String },
+    #[error(
+        "the read models' place `{url}` is not one that this build understands: it takes a folder"
+    )]
+    ReadModelsUrl { url: String },
+}
+
+/// One instance: where its log, its read models and its cache are.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub data: PathBuf,
+    pub log_path: PathBuf,
+    /// New builds get their databases here; a build remembers its own.
+    pub read_models: PathBuf,
+}
+
+impl Config {
+    pub fn new(flags: &Flags) -> Result<Self, ConfigError> {
+        let log_path = match &flags.log {
+            None => flags.data.join("log.db"),
+            Some(url) => {
+                sqlite_path(url).ok_or_else(|| ConfigError::LogUrl { url: url.clone() })?
+            }
+        };
+        let read_models = match &flags.read_models {
+            None => flags.data.join("read-models"),
+            Some(url) if url.contains("://") => {
+                return Err(ConfigError::ReadModelsUrl { url: url.clone() });
+            }
+            Some(folder) => PathBuf::from(folder),
+        };
+        Ok(Self {
+            data: flags.data.clone(),
+            log_path,
+            read_models,
+        })
+    }
+
+    /// Compiled modules; may be deleted at any time.
+    pub fn cache(&self) -> PathBuf {
+        self.data.join("cache")
+    }
+
+    /// Links for programs that open read models themselves, and the leases, are beside the log.
+    pub fn links(&self) -> &Path {
+        &self.read_models
+    }
+}
+
+fn sqlite_path(url: &str) -> Option<PathBuf> {
+    let path = url
+        .strip_prefix("sqlite://")
+        .or_else(|| url.strip_prefix("sqlite:"))?;
+    (!path.is_empty()).then(|| PathBuf::from(path))
+}

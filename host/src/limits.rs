@@ -1,0 +1,49 @@
+//! Every limit of the host, each with its default and its unit. Nothing that grows is without one.
+
+use std::time::Duration;
+
+/// Largest event: payload and metadata together, in bytes.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
+/// Longest stream name, event type or event id, in bytes.
+pub const NAME_BYTES_MAX: usize = 512;
+/// An import commits after so many lines …
+pub const IMPORT_BATCH_LINES: usize = 10_000;
+/// … or so many bytes, whichever comes first.
+pub const IMPORT_BATCH_BYTES: usize = 16 << 20;
+/// Longest line of an import, in bytes: an event of the largest size with everything escaped.
+pub const IMPORT_LINE_BYTES_MAX: usize = 8 << 20;
+/// How long a writer waits for another process's transaction on the log.
+pub const LOG_BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Events handed to a module at once …
+pub const BATCH_EVENTS_MAX: usize = 1_000;
+/// … or bytes of payload, whichever comes first.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Rows the host keeps in memory for one build, in bytes.
+pub const ROW_CACHE_BYTES_MAX: usize = 256 << 20;
+/// Changed rows are written once they take so many bytes …
+pub const FLUSH_BYTES: usize = 64 << 20;
+/// … or so much time has passed, whichever comes first.
+pub const FLUSH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Linear memory of one module instance, in bytes.
+pub const GUEST_MEMORY_BYTES_MAX: usize = 256 << 20;
+/// Elements of one module instance's tables.
+pub const GUEST_TABLE_ELEMENTS_MAX: usize = 100_000;
+/// Time a module may take for one batch; time inside host calls does not count.
+pub const GUEST_BATCH_TIME_MAX: Duration = Duration::from_secs(5);
+/// Bytes that one call from a module to the host, or its result, may carry.
+pub const GUEST_CALL_BYTES_MAX: usize = 256 << 20;
+/// Log lines a module may write for one batch; the rest is counted and dropped.
+pub const GUEST_LOG_LINES_MAX: usize = 100;
+/// Longest log line of a module, in bytes; the rest is cut.
+pub const GUEST_LOG_LINE_BYTES_MAX: usize = 4 << 10;
+/// Largest module file, in bytes.
+pub const MODULE_BYTES_MAX: usize = 32 << 20;
+/// Rows of one `scan` call.
+pub const SCAN_ROWS_MAX: u32 = 10_000;
+
+/// A replay pauses when less than this is free on the read model's disk, in bytes.
+pub const FREE_DISK_BYTES_MIN: u64 = 1 << 30;
+/// How long `query` may run.
+pub const QUERY_TIME_MAX: Duration = Duration::from_secs(30);
