@@ -9,3 +9,4 @@ pub mod clock;
 pub mod config;
 pub mod event;
 pub mod limits;
+pub mod read_model;

@@ -1,0 +1,145 @@
+//! What can go wrong with a read model, whose fault it is, and what to do about it.
+
+use std::path::PathBuf;
+
+/// An error of a read model. The open transaction, if any, is to be rolled back.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadModelError {
+    #[error("the read model `{path}` exists already")]
+    Exists { path: PathBuf },
+    #[error("there is no read model `{path}`")]
+    Missing { path: PathBuf },
+    #[error("`{path}` is not a read model of retell: {reason}")]
+    NotAReadModel { path: PathBuf, reason: String },
+    #[error("the read model `{path}` is another one: its {what} is {found}, not {expected}")]
+    Other {
+        path: PathBuf,
+        what: &'static str,
+        found: String,
+        expected: String,
+    },
+    #[error(
+        "the read model `{path}` is damaged: the machine went down while it was being replayed, before it was synced"
+    )]
+    Unsynced { path: PathBuf },
+    #[error("the read model `{path}` is damaged: {message}")]
+    Malformed { path: PathBuf, message: String },
+    #[error(
+        "another host took over the read model `{path}`: it has epoch {theirs}, this host {ours}"
+    )]
+    FencedOff {
+        path: PathBuf,
+        ours: u64,
+        theirs: u64,
+    },
+    #[error("no space left for the read model `{path}`: {message}")]
+    Full { path: PathBuf, message: String },
+    #[error("the read model `{path}` can't be written: {message}")]
+    NotWritable { path: PathBuf, message: String },
+    #[error("another process holds the read model `{path}` locked")]
+    Locked { path: PathBuf },
+    #[error(
+        "two rows of table `{table}` of the read model `{path}` would share a key or a unique value: {message}"
+    )]
+    Conflict {
+        path: PathBuf,
+        table: String,
+        message: String,
+    },
+    #[error("the module handed over a row that is none of table `{table}`")]
+    Row {
+        table: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("the module handed over a key that is none of table `{table}`")]
+    Key {
+        table: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("the module asked for {what}, which its manifest does not have")]
+    Unknown { what: String },
+    #[error("the module's scan of table `{table}` by `{index}` makes no sense: {reason}")]
+    Scan {
+        table: String,
+        index: String,
+        reason: String,
+    },
+    #[error("the module's after-replay SQL failed: {message}")]
+    AfterReplay {
+        message: String,
+        /// The statement at fault, where it is known.
+        statement: Option<String>,
+    },
+    #[error("{doing} while a transaction is open (a defect of retell)")]
+    TransactionOpen { doing: &'static str },
+    #[error("could not {doing} the read model `{path}`")]
+    Storage {
+        path: PathBuf,
+        doing: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl ReadModelError {
+    /// Whether the module broke the contract: another try can't help, another module can.
+    pub fn is_the_modules_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::Conflict { .. }
+                | Self::Row { .. }
+                | Self::Key { .. }
+                | Self::Unknown { .. }
+                | Self::Scan { .. }
+                | Self::AfterReplay { .. }
+        )
+    }
+
+    /// Whether the rows are lost and only a new build can help.
+    pub fn needs_a_new_build(&self) -> bool {
+        matches!(
+            self,
+            Self::Missing { .. }
+                | Self::NotAReadModel { .. }
+                | Self::Other { .. }
+                | Self::Unsynced { .. }
+                | Self::Malformed { .. }
+        )
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Missing { .. }
+            | Self::NotAReadModel { .. }
+            | Self::Other { .. }
+            | Self::Unsynced { .. }
+            | Self::Malformed { .. } => {
+                "build it anew from the log with `retell replay NAME@VERSION`; the log has everything"
+            }
+            Self::FencedOff { .. } => {
+                "`retell status` shows what it does; this host has nothing left to do here"
+            }
+            Self::Full { .. } => {
+                "free some disk space, or drop versions that nobody needs with `retell retire NAME@VERSION`, then `retell resume NAME@VERSION`"
+            }
+            Self::NotWritable { .. } => {
+                "check who owns the folder and the file, and whether the file system is mounted read-only"
+            }
+            Self::Locked { .. } => "see what has the file open, for example with `fuser FILE`",
+            Self::AfterReplay { .. } => {
+                "correct the SQL in the projection; it may create and fill things of its own but not write the manifest's tables"
+            }
+            Self::Row { .. } | Self::Key { .. } | Self::Unknown { .. } | Self::Scan { .. } => {
+                "the module was not built with a sound SDK: build it again with the newest one"
+            }
+            Self::Exists { .. }
+            | Self::Conflict { .. }
+            | Self::TransactionOpen { .. }
+            | Self::Storage { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+}

@@ -1,0 +1,189 @@
+//! The read model: the database that one build writes, seen as rows under keys and a checkpoint.
+//!
+//! This file owns the trait that every backend implements and the words they share. A backend
+//! stores rows and nothing more: it never looks at the log, never decides what a row should be, and
+//! keeps no rows in memory beyond what its database does (the row cache is the replay engine's).
+//! Keys and rows cross this border in the encodings of the shared contract crate.
+
+mod error;
+
+pub use error::ReadModelError;
+
+use crate::event::{Hash, Position};
+
+/// Scan this "index" to scan the table in the order of its key.
+pub const KEY_INDEX: u16 = u16::MAX;
+
+/// What a read model says of its origin. It is written once and compared at every open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provenance {
+    pub projection: String,
+    /// Semver of the module's manifest.
+    pub version: String,
+    /// The catalog's number of the build that this is.
+    pub build: i64,
+    /// SHA-256 of the module, hexadecimal.
+    pub module_digest: String,
+    /// Version of the SDK the module was built with.
+    pub sdk: String,
+    /// Version of the contract the module was built for.
+    pub contract: String,
+    pub log_id: String,
+}
+
+/// How far a read model is: the last position applied, and the log's hash up to there.
+///
+/// A fresh read model is at position 0 with a hash of zeros, until the first commit says otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Checkpoint {
+    pub position: Position,
+    pub log_hash: Hash,
+}
+
+impl Checkpoint {
+    /// Before the first event.
+    pub const START: Self = Self {
+        position: 0,
+        log_hash: [0; 32],
+    };
+}
+
+/// What a read model is to those who query its projection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    None,
+    Live,
+    Previous,
+}
+
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Live => "live",
+            Self::Previous => "previous",
+        }
+    }
+
+    /// The reverse of [`Role::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::None, Self::Live, Self::Previous]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a read model says of itself to anyone who only reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadModelStatus {
+    pub provenance: Provenance,
+    pub role: Role,
+    pub checkpoint: Checkpoint,
+    /// When the checkpoint was committed, microseconds since the Unix epoch, UTC.
+    pub time: i64,
+    /// Rate of the replay or of following, as of the last commit.
+    pub events_per_s: f64,
+    /// The replay is done: indexes exist and the after-replay SQL has run.
+    pub ready: bool,
+    /// Epoch of the host that may write.
+    pub epoch: u64,
+}
+
+/// One row change. `fresh`: the writer may insert without looking (the cache knows that the key is
+/// not in the table).
+#[derive(Debug, Clone, Copy)]
+pub struct RowChange<'a> {
+    pub table: u16,
+    pub key: &'a [u8],
+    /// The whole row, or none to delete it.
+    pub row: Option<&'a [u8]>,
+    pub fresh: bool,
+}
+
+/// A row with its primary key, encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyedRow {
+    pub key: Vec<u8>,
+    pub row: Vec<u8>,
+}
+
+/// One build's rows and checkpoint. One writer, blocking, on a thread of its own.
+///
+/// *Order*: changes take effect in the order of the calls. *Durability*: `commit` makes the writes
+/// since the last commit and the checkpoint one atomic step that survives the death of the process;
+/// it survives the death of the machine once `prepare_ready` has returned (before, a machine that
+/// died loses the build, and opening it says so). *Idempotence*: `write` of the same changes twice
+/// leaves what one leaves, except for changes marked `fresh`.
+///
+/// Every transaction first checks that the writer's epoch is still the one in the read model. After
+/// any error the caller calls `rollback` and goes on from the stored checkpoint, or gives up.
+pub trait ReadModel: Send {
+    /// The stored checkpoint: that of the last commit.
+    fn checkpoint(&self) -> Checkpoint;
+
+    /// The row under each key, in the order asked; sees what `write` wrote in the open transaction.
+    fn get_many(
+        &mut self,
+        table: u16,
+        keys: &[&[u8]],
+    ) -> Result<Vec<Option<Vec<u8>>>, ReadModelError>;
+
+    /// Rows whose columns of `index` ([`KEY_INDEX`]: of the key) begin with the key-encoded
+    /// `prefix` (whole columns), in the order of (index columns, key), after the place `after`: the
+    /// key-encoded index columns followed by the key of the last row seen, or for [`KEY_INDEX`] the
+    /// key alone. At most `limit`. Builds an index that was deferred.
+    fn scan(
+        &mut self,
+        table: u16,
+        index: u16,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: u32,
+    ) -> Result<Vec<KeyedRow>, ReadModelError>;
+
+    /// The encoded primary key of the row that holds this value of a unique index, if any. Values
+    /// with a null in them are held by nobody.
+    fn owner(
+        &mut self,
+        table: u16,
+        index: u16,
+        index_key: &[u8],
+    ) -> Result<Option<Vec<u8>>, ReadModelError>;
+
+    /// Writes changes, sorted by (table, key) and at most one for each key. Opens the transaction if
+    /// none is open and leaves it open.
+    fn write(&mut self, changes: &[RowChange<'_>]) -> Result<(), ReadModelError>;
+
+    /// Commits what was written, if anything, together with the checkpoint.
+    fn commit(&mut self, checkpoint: Checkpoint, events_per_s: f64) -> Result<(), ReadModelError>;
+
+    /// Drops the open transaction, if any; the stored checkpoint holds.
+    fn rollback(&mut self);
+
+    /// Builds all indexes that were deferred, runs the module's after-replay SQL and marks the read
+    /// model ready, in one transaction, and makes everything durable. Call it between commits. Does
+    /// nothing when the read model is ready already.
+    fn prepare_ready(&mut self) -> Result<(), ReadModelError>;
+
+    /// Whether `prepare_ready` is done.
+    fn is_ready(&self) -> bool;
+
+    /// Whether a table has no rows.
+    fn is_empty(&mut self, table: u16) -> Result<bool, ReadModelError>;
+
+    /// How many rows a table has (reads the whole table).
+    fn row_count(&mut self, table: u16) -> Result<u64, ReadModelError>;
+
+    /// Notes the role for readers. Call it between commits.
+    fn set_role(&mut self, role: Role) -> Result<(), ReadModelError>;
+
+    /// Leaves the read model so that it survives the machine, too, and closes it. Dropping it
+    /// instead is safe for everything but a loss of power during a replay.
+    fn close(self: Box<Self>) -> Result<(), ReadModelError>;
+}
