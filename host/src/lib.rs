@@ -10,3 +10,4 @@ pub mod config;
 pub mod event;
 pub mod limits;
 pub mod read_model;
+pub mod log;

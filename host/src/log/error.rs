@@ -1,0 +1,141 @@
+//! What can go wrong with the log, whose fault it is, and what to do about it.
+
+use std::path::PathBuf;
+
+use super::Position;
+
+/// A boxed cause: backends keep their driver's errors to themselves.
+pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// Why the log did not do what it was asked to. Unless it says otherwise, nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error(
+        "the id `{id}` is already in the log, at position {position}, with another {difference}"
+    )]
+    IdTaken {
+        id: String,
+        position: Position,
+        /// The part that differs: `stream`, `type`, `data`, `metadata` or `occurred_at`.
+        difference: &'static str,
+        /// Which event of the request, from 0.
+        index: usize,
+    },
+    #[error("stream `{stream}` is at revision {actual}, not at {expected} as expected")]
+    Revision {
+        stream: String,
+        expected: u64,
+        actual: u64,
+    },
+    #[error("{problem}")]
+    BadEvent {
+        problem: String,
+        /// Which event of the request, from 0.
+        index: usize,
+    },
+    #[error("another process is importing the same input, or has just done so")]
+    ImportTaken,
+
+    #[error("there is no event log at {path}")]
+    Missing { path: PathBuf },
+    #[error("{path} is not an event log: {problem}")]
+    NotALog { path: PathBuf, problem: String },
+    #[error(
+        "the event log at {path} has schema {found}, older than {wanted}, which this retell needs"
+    )]
+    Older {
+        path: PathBuf,
+        found: i64,
+        wanted: i64,
+    },
+    #[error(
+        "the event log at {path} was written by a newer retell: its schema is {found}, this one knows up to {supported}"
+    )]
+    Newer {
+        path: PathBuf,
+        found: i64,
+        supported: i64,
+    },
+
+    #[error("can't create the event log at {path}")]
+    Create { path: PathBuf, source: Cause },
+    #[error("the event log at {path} can't be written to")]
+    ReadOnly { path: PathBuf, source: Cause },
+    #[error("no room to write to the event log at {path}: the disk is full or a quota is reached")]
+    Full { path: PathBuf, source: Cause },
+    #[error("the event log at {path} was in use by another process for {waited_s} seconds")]
+    Busy { path: PathBuf, waited_s: u64 },
+    #[error("the event log at {path} is damaged")]
+    Corrupt { path: PathBuf, source: Cause },
+    #[error("the event log at {path}: {doing} failed")]
+    Storage {
+        path: PathBuf,
+        doing: &'static str,
+        source: Cause,
+    },
+}
+
+impl LogError {
+    /// Whether the state of the log, and not a failure, forbids it (exit code 3, HTTP 409).
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::IdTaken { .. } | Self::Revision { .. } | Self::ImportTaken
+        )
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::IdTaken { .. } => {
+                "an id names one event for ever: give the new event an id of its own".to_owned()
+            }
+            Self::Revision { stream, actual, .. } => format!(
+                "look at what was appended since with `retell events --stream {}`, then expect {actual}",
+                shell_word(stream)
+            ),
+            Self::ImportTaken => {
+                "wait for it, then run the same command again if anything is left to import"
+                    .to_owned()
+            }
+            Self::Missing { .. } => {
+                "create one with `retell init`, or name another folder with --data".to_owned()
+            }
+            Self::NotALog { .. } => {
+                "name the folder of an instance with --data, or another log with --log".to_owned()
+            }
+            Self::Older { .. } => "bring it up to date with `retell migrate`".to_owned(),
+            Self::Newer { .. } => {
+                "use the newer retell, `retell --version` says which one this is".to_owned()
+            }
+            Self::Create { .. } | Self::ReadOnly { .. } => {
+                "check the owner and the permissions of the folder, or name another with --data"
+                    .to_owned()
+            }
+            Self::Full { .. } => {
+                "nothing of this transaction was kept: make room, then run the same command again"
+                    .to_owned()
+            }
+            Self::Busy { .. } => {
+                "a long transaction holds it: find the process with `fuser` or `lsof`, then try again"
+                    .to_owned()
+            }
+            Self::Corrupt { .. } => {
+                "restore it from a backup; `sqlite3 FILE 'PRAGMA integrity_check'` says more"
+                    .to_owned()
+            }
+            Self::BadEvent { .. } | Self::Storage { .. } => return None,
+        };
+        Some(hint)
+    }
+}
+
+/// A word as one would have to write it in a shell.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@+,=%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}

@@ -1,0 +1,259 @@
+//! The event log: an append-only sequence of events that is kept forever.
+//!
+//! What every implementation promises:
+//! - **Order.** Positions start at 1, have no gaps, and follow the order of commits: a reader that
+//!   has seen position P has seen everything before it and needs no other number.
+//! - **Durability.** When [`EventLog::append`] returns, the events survive a crash of the machine.
+//! - **Atomicity.** All events of one request are appended, or none.
+//! - **Idempotence.** An event whose id is already in the log with the same content is not appended
+//!   again; the request gets the position it had the first time.
+//! - **Append-only.** Nothing updates or deletes an event; the schema refuses it, from any tool.
+//!
+//! This module must not know what reads the log.
+
+mod error;
+mod text_column;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+pub use text_column::TextColumn;
+
+pub use crate::event::{Hash, NewEvent, Position, StoredEvent};
+pub use error::{Cause, LogError};
+
+/// Where the log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Position of the last event; 0 while there is none.
+    pub position: Position,
+    /// Hash of the log up to and including that event.
+    pub hash: Hash,
+}
+
+/// Events to append together, and what must hold for them to be appended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppendRequest {
+    pub events: Vec<NewEvent>,
+    /// Streams with the revision that each must have before this request; 0: the stream is new.
+    pub expected: Vec<(String, u64)>,
+}
+
+/// Where the events of a request are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// One position for each event of the request, in the request's order.
+    pub positions: Vec<Position>,
+    /// How many of them an earlier request had appended.
+    pub already_there: u64,
+}
+
+impl Appended {
+    /// The lowest position of the request's events.
+    pub fn first(&self) -> Option<Position> {
+        self.positions.iter().copied().min()
+    }
+
+    /// The highest position of the request's events.
+    pub fn last(&self) -> Option<Position> {
+        self.positions.iter().copied().max()
+    }
+}
+
+/// Which events [`EventLog::events`] returns; an empty filter lets everything through.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    pub stream: Option<String>,
+    pub event_type: Option<String>,
+}
+
+/// Which events a reader returns, by type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TypeFilter {
+    All,
+    Only(Vec<String>),
+}
+
+/// Which parts of the envelope a reader copies, beside what it always does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EnvelopeParts {
+    pub stream: bool,
+    pub id: bool,
+    pub metadata: bool,
+}
+
+/// The log of one instance. Cheap to share; every method may be called from several tasks.
+#[async_trait]
+pub trait EventLog: Send + Sync {
+    /// The log's own id, a UUID: two logs are the same log only if their ids are equal.
+    fn log_id(&self) -> &str;
+
+    /// Appends all events of the request in one transaction, durably, or none.
+    ///
+    /// Ids are checked first: events that are already there keep their first positions, and a
+    /// request of which everything is there succeeds whatever it expected. Expected revisions are
+    /// compared with the streams as they were before this request.
+    async fn append(&self, request: AppendRequest) -> Result<Appended, LogError>;
+
+    /// The end of the log.
+    async fn head(&self) -> Result<Head, LogError>;
+
+    /// The hash of the log up to and including a position (0: before the first event), or `None`
+    /// if the log is shorter.
+    async fn hash_at(&self, position: Position) -> Result<Option<Hash>, LogError>;
+
+    /// The next events after `after` that pass the filter, in order, at most `limit`.
+    async fn events(
+        &self,
+        filter: &EventFilter,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, LogError>;
+
+    /// A reader for replaying: blocking, for a thread of its own.
+    fn reader(
+        &self,
+        types: TypeFilter,
+        parts: EnvelopeParts,
+    ) -> Result<Box<dyn LogReader>, LogError>;
+
+    /// Something to wait on for new events: blocking, for a thread of its own.
+    fn watch(&self) -> Result<Box<dyn LogWatch>, LogError>;
+
+    /// What interrupted imports have left, fewest bytes first. Blocking.
+    fn interrupted_imports(&self) -> Result<Vec<ImportProgress>, LogError>;
+
+    /// Starts to append a long input, batch by batch. Blocking, for a thread of its own.
+    fn import(&self, plan: ImportPlan) -> Result<Box<dyn LogImport>, LogError>;
+}
+
+/// Reads the log in bulk.
+pub trait LogReader: Send {
+    /// Replaces the chunk's content with the next events after `after`, up to and including
+    /// `up_to`, at most as many as the chunk's limits allow (a single event larger than the limit
+    /// still comes). Takes a snapshot of its own and ends it before it returns.
+    fn read(
+        &mut self,
+        after: Position,
+        up_to: Position,
+        chunk: &mut EventChunk,
+    ) -> Result<(), LogError>;
+}
+
+/// Events in columns. Buffers are kept from one read to the next.
+#[derive(Debug, Clone)]
+pub struct EventChunk {
+    pub positions: Vec<Position>,
+    /// Indexes into `type_names`.
+    pub types: Vec<u16>,
+    /// Grows with the types that the reader has met; an index never changes its meaning.
+    pub type_names: Vec<String>,
+    pub payloads: TextColumn,
+    pub revisions: Vec<u64>,
+    /// Microseconds since the Unix epoch, UTC, like `recorded_at`.
+    pub occurred_at: Vec<Option<i64>>,
+    pub recorded_at: Vec<i64>,
+    /// Empty unless asked for, like `ids` and `metadata`.
+    pub streams: TextColumn,
+    pub ids: TextColumn,
+    /// The empty text for an event without metadata.
+    pub metadata: TextColumn,
+    /// Everything up to here was looked at: the last event's position, or further where the rest
+    /// was of other types.
+    pub reached: Position,
+    /// Hash of the log up to `reached`.
+    pub reached_hash: Hash,
+    pub limit_events: usize,
+    pub limit_bytes: usize,
+}
+
+impl EventChunk {
+    pub fn new(limit_events: usize, limit_bytes: usize) -> Self {
+        Self {
+            positions: Vec::new(),
+            types: Vec::new(),
+            type_names: Vec::new(),
+            payloads: TextColumn::default(),
+            revisions: Vec::new(),
+            occurred_at: Vec::new(),
+            recorded_at: Vec::new(),
+            streams: TextColumn::default(),
+            ids: TextColumn::default(),
+            metadata: TextColumn::default(),
+            reached: 0,
+            reached_hash: [0; 32],
+            limit_events,
+            limit_bytes,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.positions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+    }
+
+    /// The type of the event at an index of this chunk.
+    pub fn type_name(&self, index: usize) -> &str {
+        &self.type_names[usize::from(self.types[index])]
+    }
+
+    /// Forgets the events and keeps the buffers and the known type names.
+    pub fn clear(&mut self) {
+        self.positions.clear();
+        self.types.clear();
+        self.revisions.clear();
+        self.occurred_at.clear();
+        self.recorded_at.clear();
+        for column in [
+            &mut self.payloads,
+            &mut self.streams,
+            &mut self.ids,
+            &mut self.metadata,
+        ] {
+            column.ends.clear();
+            column.bytes.clear();
+        }
+    }
+}
+
+/// Wakes up a follower.
+pub trait LogWatch: Send {
+    /// Returns the position of the head as soon as it exceeds `seen`, or after `timeout`.
+    fn wait(&mut self, seen: Position, timeout: Duration) -> Result<Position, LogError>;
+}
+
+/// How a long input is appended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImportPlan {
+    /// One transaction for everything, and thus no progress to resume from.
+    pub atomic: bool,
+    /// What an interrupted import of the same input left, to go on from there.
+    pub resume: Option<ImportProgress>,
+}
+
+/// How much of an input is in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportProgress {
+    /// SHA-256 of the consumed part of the input: how it is recognised again.
+    pub digest: Hash,
+    pub bytes: u64,
+    pub lines: u64,
+}
+
+/// One long input on its way into the log. Dropping it rolls back what was not committed.
+pub trait LogImport: Send {
+    /// Appends a batch and records the progress after it in the same transaction, unless the
+    /// import is atomic: then nothing is committed before [`finish`](Self::finish). Without a
+    /// progress the input can't be recognised again, and nothing is recorded.
+    fn append(
+        &mut self,
+        events: Vec<NewEvent>,
+        progress: Option<ImportProgress>,
+    ) -> Result<Appended, LogError>;
+
+    /// Appends the last batch, forgets the progress in the same transaction, and commits.
+    fn finish(self: Box<Self>, events: Vec<NewEvent>) -> Result<Appended, LogError>;
+}
