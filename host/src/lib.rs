@@ -9,5 +9,5 @@ pub mod clock;
 pub mod config;
 pub mod event;
 pub mod limits;
-pub mod read_model;
 pub mod log;
+pub mod read_model;
