@@ -1,0 +1,341 @@
+//! Events as typed columns: the blocks of an event batch, and how they are filled.
+
+use crate::manifest::{Field, Shape, Wanted};
+
+/// The values of a column, one per row; a row that is missing or null holds a placeholder.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    /// 0 or 1.
+    Booleans(Vec<u8>),
+    /// Also timestamps: microseconds since the Unix epoch.
+    Integers(Vec<i64>),
+    Reals(Vec<f64>),
+    /// Also UUIDs: hyphenated, lower case.
+    Texts(TextColumn),
+    Json(TextColumn),
+}
+
+/// Texts end to end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TextColumn {
+    /// Where each text ends in `bytes`; the first starts at 0.
+    pub ends: Vec<u32>,
+    /// UTF-8.
+    pub bytes: Vec<u8>,
+}
+
+/// A column of a block. Bit i of a bitmap, least significant first, speaks of row i.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    pub values: Values,
+    /// Which rows have a value or a null; left out when all have.
+    pub present: Option<Vec<u8>>,
+    /// Which rows are null; left out when none is.
+    pub null: Option<Vec<u8>>,
+}
+
+/// Bit `row` of a bitmap.
+pub fn bit(bitmap: &[u8], row: usize) -> bool {
+    bitmap
+        .get(row / 8)
+        .is_some_and(|byte| byte & (1 << (row % 8)) != 0)
+}
+
+impl TextColumn {
+    /// # Panics
+    /// When the texts take more than 4 GiB: cut batches by bytes.
+    pub fn push(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.ends
+            .push(u32::try_from(self.bytes.len()).expect("a batch is cut below 4 GiB"));
+    }
+
+    pub fn get(&self, row: usize) -> Option<&str> {
+        let end = *self.ends.get(row)? as usize;
+        let start = row
+            .checked_sub(1)
+            .map_or(0, |before| self.ends[before] as usize);
+        std::str::from_utf8(self.bytes.get(start..end)?).ok()
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Forgets the texts and keeps the memory.
+    pub fn clear(&mut self) {
+        self.ends.clear();
+        self.bytes.clear();
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        (0..self.len()).filter_map(|row| self.get(row))
+    }
+
+    fn pop(&mut self) {
+        self.ends.pop();
+        self.bytes
+            .truncate(self.ends.last().map_or(0, |&end| end as usize));
+    }
+}
+
+/// The blocks of a batch under construction: for each shape its columns, for each event that was
+/// fitted a row in the block of its shape.
+#[derive(Debug)]
+pub struct Blocks {
+    shapes: Vec<Vec<ColumnBuilder>>,
+    /// Where the fitter found the values of the current payload; kept here for its memory.
+    pub(crate) spans: Vec<Option<(usize, usize)>>,
+}
+
+impl Blocks {
+    pub fn new(shapes: &[Shape]) -> Self {
+        let columns = |shape: &Shape| shape.fields.iter().map(ColumnBuilder::new).collect();
+        Self {
+            shapes: shapes.iter().map(columns).collect(),
+            spans: Vec::new(),
+        }
+    }
+
+    /// Forgets the rows and keeps the memory.
+    pub fn clear(&mut self) {
+        self.columns().for_each(ColumnBuilder::clear);
+    }
+
+    /// The finished blocks, by shape; what is left is empty.
+    pub fn take(&mut self) -> Vec<Vec<Column>> {
+        self.shapes
+            .iter_mut()
+            .map(|shape| shape.iter_mut().map(ColumnBuilder::take).collect())
+            .collect()
+    }
+
+    /// Bytes that the values take, so that a batch can be cut by size.
+    pub fn bytes(&self) -> usize {
+        self.shapes.iter().flatten().map(ColumnBuilder::bytes).sum()
+    }
+
+    pub(crate) fn shape(&mut self, shape: u16) -> &mut [ColumnBuilder] {
+        &mut self.shapes[usize::from(shape)]
+    }
+
+    fn columns(&mut self) -> impl Iterator<Item = &mut ColumnBuilder> {
+        self.shapes.iter_mut().flatten()
+    }
+}
+
+/// A column under construction. The bitmaps are kept whole and handed out only if they say
+/// something.
+#[derive(Debug)]
+pub(crate) struct ColumnBuilder {
+    values: Values,
+    rows: usize,
+    present: Bitmap,
+    null: Bitmap,
+}
+
+/// A value that fits its field.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Fitted<'a> {
+    Missing,
+    Null,
+    Boolean(bool),
+    Integer(i64),
+    Real(f64),
+    Text(&'a str),
+}
+
+impl ColumnBuilder {
+    fn new(field: &Field) -> Self {
+        let values = match field.wants {
+            Wanted::Boolean => Values::Booleans(Vec::new()),
+            Wanted::Integer | Wanted::Timestamp => Values::Integers(Vec::new()),
+            Wanted::Real => Values::Reals(Vec::new()),
+            Wanted::Text | Wanted::Uuid => Values::Texts(TextColumn::default()),
+            Wanted::Json => Values::Json(TextColumn::default()),
+        };
+        Self {
+            values,
+            rows: 0,
+            present: Bitmap::default(),
+            null: Bitmap::default(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, value: &Fitted<'_>) {
+        self.present
+            .push(self.rows, !matches!(value, Fitted::Missing));
+        self.null.push(self.rows, matches!(value, Fitted::Null));
+        self.rows += 1;
+        match (&mut self.values, value) {
+            (Values::Booleans(values), Fitted::Boolean(value)) => values.push(u8::from(*value)),
+            (Values::Booleans(values), _) => values.push(0),
+            (Values::Integers(values), Fitted::Integer(value)) => values.push(*value),
+            (Values::Integers(values), _) => values.push(0),
+            (Values::Reals(values), Fitted::Real(value)) => values.push(*value),
+            (Values::Reals(values), _) => values.push(0.0),
+            (Values::Texts(texts) | Values::Json(texts), Fitted::Text(text)) => texts.push(text),
+            (Values::Texts(texts) | Values::Json(texts), _) => texts.push(""),
+        }
+    }
+
+    /// Takes the last row back.
+    pub(crate) fn pop(&mut self) {
+        let Some(last) = self.rows.checked_sub(1) else {
+            return;
+        };
+        self.rows = last;
+        self.present.pop(last);
+        self.null.pop(last);
+        match &mut self.values {
+            Values::Booleans(values) => drop(values.pop()),
+            Values::Integers(values) => drop(values.pop()),
+            Values::Reals(values) => drop(values.pop()),
+            Values::Texts(texts) | Values::Json(texts) => texts.pop(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.values {
+            Values::Booleans(values) => values.len(),
+            Values::Integers(values) => values.len() * 8,
+            Values::Reals(values) => values.len() * 8,
+            Values::Texts(texts) | Values::Json(texts) => texts.bytes.len() + texts.len() * 4,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.rows = 0;
+        self.present.clear();
+        self.null.clear();
+        match &mut self.values {
+            Values::Booleans(values) => values.clear(),
+            Values::Integers(values) => values.clear(),
+            Values::Reals(values) => values.clear(),
+            Values::Texts(texts) | Values::Json(texts) => texts.clear(),
+        }
+    }
+
+    fn take(&mut self) -> Column {
+        let empty = match &self.values {
+            Values::Booleans(_) => Values::Booleans(Vec::new()),
+            Values::Integers(_) => Values::Integers(Vec::new()),
+            Values::Reals(_) => Values::Reals(Vec::new()),
+            Values::Texts(_) => Values::Texts(TextColumn::default()),
+            Values::Json(_) => Values::Json(TextColumn::default()),
+        };
+        let all_present = self.present.ones == self.rows;
+        let none_null = self.null.ones == 0;
+        let column = Column {
+            values: std::mem::replace(&mut self.values, empty),
+            present: (!all_present).then(|| std::mem::take(&mut self.present.bits)),
+            null: (!none_null).then(|| std::mem::take(&mut self.null.bits)),
+        };
+        self.clear();
+        column
+    }
+}
+
+#[derive(Debug, Default)]
+struct Bitmap {
+    bits: Vec<u8>,
+    ones: usize,
+}
+
+impl Bitmap {
+    fn push(&mut self, row: usize, set: bool) {
+        if row.is_multiple_of(8) {
+            self.bits.push(0);
+        }
+        if set {
+            self.bits[row / 8] |= 1 << (row % 8);
+            self.ones += 1;
+        }
+    }
+
+    /// Takes the last bit back, which is that of `row`.
+    fn pop(&mut self, row: usize) {
+        if bit(&self.bits, row) {
+            self.bits[row / 8] &= !(1 << (row % 8));
+            self.ones -= 1;
+        }
+        self.bits.truncate(row.div_ceil(8));
+    }
+
+    fn clear(&mut self) {
+        self.bits.clear();
+        self.ones = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(wants: Wanted) -> ColumnBuilder {
+        ColumnBuilder::new(&Field {
+            paths: vec![],
+            wants,
+            optional: true,
+            nullable: true,
+        })
+    }
+
+    #[test]
+    fn bitmaps_appear_only_when_they_say_something() {
+        let mut builder = column(Wanted::Text);
+        for row in 0..9 {
+            builder.push(&Fitted::Text(&row.to_string()));
+        }
+        let full = builder.take();
+        assert_eq!((full.present, full.null), (None, None));
+
+        for row in 0..9 {
+            builder.push(if row == 8 {
+                &Fitted::Missing
+            } else {
+                &Fitted::Null
+            });
+        }
+        let column = builder.take();
+        assert_eq!(column.present, Some(vec![0xff, 0]));
+        assert_eq!(column.null, Some(vec![0xff, 0]));
+    }
+
+    #[test]
+    fn a_popped_row_leaves_no_trace() {
+        let mut builder = column(Wanted::Text);
+        for row in 0..20 {
+            builder.push(&Fitted::Text(&row.to_string()));
+            for value in [Fitted::Missing, Fitted::Null, Fitted::Text("x")] {
+                builder.push(&value);
+                builder.pop();
+            }
+        }
+        let Column {
+            values: Values::Texts(texts),
+            present: None,
+            null: None,
+        } = builder.take()
+        else {
+            panic!("a column of texts without bitmaps");
+        };
+        assert!(
+            texts
+                .iter()
+                .eq((0..20).map(|row| row.to_string()).collect::<Vec<_>>())
+        );
+        assert_eq!(texts.get(20), None);
+    }
+
+    #[test]
+    fn bits_beyond_the_bitmap_are_not_set() {
+        assert!(bit(&[2], 1));
+        assert!(!bit(&[2], 0));
+        assert!(!bit(&[255], 8));
+    }
+}
