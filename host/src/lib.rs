@@ -4,6 +4,7 @@
 //! the lifecycle of projection versions. Data flows one way: log, reader, parsers, applier, writer,
 //! read model.
 
+pub mod build;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,5 +1,6 @@
 //! The command line: one file per command, this root, and the printer. Arguments are parsed only here.
 
+mod build;
 pub(crate) mod printer;
 
 use std::process::ExitCode;
@@ -29,7 +30,9 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Build(build::Args),
+}
 
 /// What every command gets.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command, _context: &Context) -> anyhow::Result<()> {
-    match command {}
+async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
+    match command {
+        Command::Build(args) => build::run(args, context).await,
+    }
 }

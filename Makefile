@@ -1,0 +1,35 @@
+# `make demo` shows what retell does; `make test` proves it. Both set up what they need first, say
+# what they install, and are quick when nothing is missing.
+
+# Compiled guests and everything else lands in cargo's target folder.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+GUESTS := $(patsubst %/Cargo.toml,%,$(wildcard projections/*/Cargo.toml tests/guests/*/Cargo.toml))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt setup guests clean-guests
+
+help: ## Say what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "make %-8s %s\n", $$1, $$2 }'
+
+demo: setup ## The main job on generated events and on a git history, step by step
+	@cargo run --release --quiet --example demo
+
+test: setup ## Every test, documentation included
+	cargo test --workspace
+
+lint: ## Format check, and clippy with warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fmt: ## Format the code
+	cargo fmt --all
+
+setup: ## Install what is missing: a C compiler, git, and a way to compile WebAssembly
+	@.ci/setup
+
+guests: setup ## Build every projection, shipped or for tests, into target/guests
+	@cargo build --quiet --bin retell
+	@set -e; for crate in $(GUESTS); do .ci/guest "$(TARGET)" "$$crate"; done
+
+clean-guests: ## Forget the built guests
+	rm -rf "$(TARGET)/guests" "$(TARGET)/retell-guests"

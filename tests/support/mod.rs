@@ -1,0 +1,74 @@
+//! What integration tests share: guests built on demand, and the binary under test.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{LazyLock, Mutex};
+use std::time::SystemTime;
+
+/// The `retell` binary that cargo built for this test run.
+pub fn retell() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_retell"))
+}
+
+/// The component of `projections/NAME` or `tests/guests/NAME`, built now if its sources changed.
+/// Tests in other processes wait for the one that builds.
+pub fn guest(name: &str) -> PathBuf {
+    static BUILT: LazyLock<Mutex<HashMap<String, PathBuf>>> = LazyLock::new(Mutex::default);
+    // A test that failed while it held the lock must not fail the others.
+    let mut built = BUILT.lock().unwrap_or_else(|poison| poison.into_inner());
+    built
+        .entry(name.to_owned())
+        .or_insert_with(|| build_guest(name))
+        .clone()
+}
+
+fn build_guest(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = ["projections", "tests/guests"]
+        .iter()
+        .map(|folder| root.join(folder).join(name))
+        .find(|folder| folder.join("Cargo.toml").exists())
+        .unwrap_or_else(|| panic!("there is no guest `{name}` in projections or tests/guests"));
+    // Cargo's folder for tests is `<target>/tmp`.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .expect("cargo puts its tmp into the target folder");
+    let folder = target.join("guests");
+    std::fs::create_dir_all(&folder).expect("target/guests can be made");
+    let lock = std::fs::File::create(folder.join(".lock")).expect("the lock file can be made");
+    lock.lock().expect("the lock can be taken");
+
+    let file = folder.join(format!("{name}.wasm"));
+    let sources = [source.clone(), root.join("guest-sdk"), root.join("Cargo.lock")];
+    if modified(&file).is_some_and(|built| sources.iter().all(|path| !newer(path, built))) {
+        return file;
+    }
+    let output = retell()
+        .arg("build")
+        .arg(&source)
+        .arg("-o")
+        .arg(&file)
+        // One target folder for all guests, so that the standard library is built at most once.
+        .env("CARGO_TARGET_DIR", target)
+        .output()
+        .expect("retell runs");
+    assert!(
+        output.status.success(),
+        "guest `{name}` does not build; run `make setup` if a compiler is missing\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    file
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|found| found.modified()).ok()
+}
+
+/// Whether the file, or any file in the folder, changed after `built`.
+fn newer(path: &Path, built: SystemTime) -> bool {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return modified(path).is_none_or(|changed| changed > built);
+    };
+    entries.flatten().any(|entry| newer(&entry.path(), built))
+}
