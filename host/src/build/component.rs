@@ -3,13 +3,11 @@
 
 use std::borrow::Cow;
 
+use retell_contract::STAMP_SECTION;
 use serde::Deserialize;
 use wasm_encoder::{ComponentSection as _, CustomSection};
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
-
-/// The custom section that says which contract a module was built for.
-const STAMP_SECTION: &str = "retell:contract";
 
 /// The imports that a projection may have: the contract's. `[export]` and `$root` are the component
 /// model's own.

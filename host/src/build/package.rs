@@ -46,11 +46,16 @@ impl PackageError {
             }
             Self::Workspace { candidates, .. } => Some(candidates.first().map_or_else(
                 || "none of its packages makes a cdylib; name another folder".to_owned(),
-                |folder| format!("name one of its packages: `retell build {}`", folder.display()),
+                |folder| {
+                    format!(
+                        "name one of its packages: `retell build {}`",
+                        folder.display()
+                    )
+                },
             )),
-            Self::NoCdylib { .. } => Some(
-                "add to its Cargo.toml: [lib] crate-type = [\"cdylib\", \"rlib\"]".to_owned(),
-            ),
+            Self::NoCdylib { .. } => {
+                Some("add to its Cargo.toml: [lib] crate-type = [\"cdylib\", \"rlib\"]".to_owned())
+            }
             _ => None,
         }
     }
@@ -126,7 +131,12 @@ impl Package {
     pub(super) fn load(toolchain: &Toolchain, manifest: &Path) -> Result<Self, PackageError> {
         let output = toolchain
             .cargo()
-            .args(["metadata", "--format-version=1", "--filter-platform", TARGET])
+            .args([
+                "metadata",
+                "--format-version=1",
+                "--filter-platform",
+                TARGET,
+            ])
             .arg("--manifest-path")
             .arg(manifest)
             .stdin(Stdio::null())
@@ -223,7 +233,10 @@ impl Package {
     /// Panic messages carry source paths. Where this machine keeps its crates is nobody's business,
     /// and would change the module's digest from machine to machine.
     fn rust_flags(&self, toolchain: &Toolchain) -> OsString {
-        let registries = self.registries.iter().map(|path| (path.as_path(), "/crates"));
+        let registries = self
+            .registries
+            .iter()
+            .map(|path| (path.as_path(), "/crates"));
         let mut flags = OsString::new();
         for (from, to) in registries.chain(toolchain.remapped()) {
             if !flags.is_empty() {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub(super) const TARGET: &str = "wasm32-unknown-unknown";
 
 /// How long rustup may take to fetch the standard library (about 20 MB).
-const RUSTUP_TIMEOUT: Duration = Duration::from_secs(120);
+const RUSTUP_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The same where another way is ready: servers that never answer must not stall every build.
 const RUSTUP_TIMEOUT_WITH_FALLBACK: Duration = Duration::from_secs(15);
@@ -35,7 +35,9 @@ pub enum ToolchainError {
         rustup: Option<String>,
         debian: bool,
     },
-    #[error("the standard library must be built from source, and there is no `rust-lld` to link with")]
+    #[error(
+        "the standard library must be built from source, and there is no `rust-lld` to link with"
+    )]
     NoLinker,
     #[error("cannot run `{program}`")]
     Run {
@@ -49,15 +51,13 @@ impl ToolchainError {
     /// The one command to run.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoRust => {
-                Some("install Rust with rustup, see https://rustup.rs, and run this again".to_owned())
-            }
+            Self::NoRust => Some(
+                "install Rust with rustup, see https://rustup.rs, and run this again".to_owned(),
+            ),
             Self::NoStandardLibrary { debian: true, .. } => {
                 Some(format!("as root, run `{DEBIAN_INSTALL}`"))
             }
-            Self::NoStandardLibrary { .. } => {
-                Some(format!("run `rustup target add {TARGET}`"))
-            }
+            Self::NoStandardLibrary { .. } => Some(format!("run `rustup target add {TARGET}`")),
             Self::NoLinker => {
                 Some("as root, run `apt-get install -y --no-install-recommends lld`".to_owned())
             }
@@ -72,7 +72,10 @@ pub(super) enum Toolchain {
     /// `cargo` and `rustc` of the PATH have all they need.
     Plain,
     /// Debian's compiler builds the standard library from Debian's source, once per target folder.
-    BuildStd { linker: PathBuf, std_source: PathBuf },
+    BuildStd {
+        linker: PathBuf,
+        std_source: PathBuf,
+    },
 }
 
 impl Toolchain {
@@ -259,9 +262,7 @@ fn rustup_add(folder: &Path, timeout: Duration) -> Result<RustupEnd, ToolchainEr
             let _ = child.kill();
             let _ = child.wait();
             let seconds = timeout.as_secs();
-            return Ok(RustupEnd::Failed(format!(
-                "it took more than {seconds} s"
-            )));
+            return Ok(RustupEnd::Failed(format!("it took more than {seconds} s")));
         }
         std::thread::sleep(Duration::from_millis(50));
     };
