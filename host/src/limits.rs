@@ -47,3 +47,20 @@ pub const SCAN_ROWS_MAX: u32 = 10_000;
 pub const FREE_DISK_BYTES_MIN: u64 = 1 << 30;
 /// How long `query` may run.
 pub const QUERY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long a connection to a read model waits for another one.
+pub const READ_MODEL_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Prepared statements that a read model's writer keeps.
+pub const READ_MODEL_STATEMENTS_MAX: usize = 512;
+/// Page cache of a read model's writer while it replays, in bytes …
+pub const READ_MODEL_REPLAY_CACHE_BYTES: usize = 64 << 20;
+/// … and while it follows.
+pub const READ_MODEL_CACHE_BYTES: usize = 8 << 20;
+/// Pages that a read model's WAL gathers before they move into the file while it replays …
+pub const READ_MODEL_REPLAY_WAL_PAGES: u32 = 16_384;
+/// … and while it follows.
+pub const READ_MODEL_WAL_PAGES: u32 = 1_000;
+/// A read model's WAL is cut back to this size once it is moved into the file, in bytes.
+pub const READ_MODEL_WAL_BYTES_KEPT: i64 = 64 << 20;
+/// How long one after-replay SQL script may run.
+pub const AFTER_REPLAY_TIME_MAX: Duration = Duration::from_secs(3600);

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use retell_contract::{KeyError, RowError};
+
 /// An error of a read model. The open transaction, if any, is to be rolled back.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadModelError {
@@ -50,13 +52,13 @@ pub enum ReadModelError {
     Row {
         table: String,
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: RowError,
     },
     #[error("the module handed over a key that is none of table `{table}`")]
     Key {
         table: String,
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: KeyError,
     },
     #[error("the module asked for {what}, which its manifest does not have")]
     Unknown { what: String },

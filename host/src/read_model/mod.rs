@@ -5,14 +5,15 @@
 //! keeps no rows in memory beyond what its database does (the row cache is the replay engine's).
 //! Keys and rows cross this border in the encodings of the shared contract crate.
 
+#[cfg(test)]
+mod conformance;
 mod error;
+pub mod sqlite;
 
 pub use error::ReadModelError;
+pub use retell_contract::manifest::KEY_INDEX;
 
 use crate::event::{Hash, Position};
-
-/// Scan this "index" to scan the table in the order of its key.
-pub const KEY_INDEX: u16 = u16::MAX;
 
 /// What a read model says of its origin. It is written once and compared at every open.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,506 @@
+//! What every backend of the read model must do, as tests that each backend binds with
+//! `conformance_tests!`.
+
+use retell_contract::encode_key;
+use retell_contract::encode_row;
+use retell_contract::manifest::{Envelope, Manifest, Shape, Table, TableColumn, TableIndex};
+use retell_contract::value::{ColumnType, Value};
+
+use super::{
+    Checkpoint, KEY_INDEX, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role, RowChange,
+};
+
+mod random;
+
+pub(crate) use random::equals_a_sorted_map;
+
+/// One place that can hold one read model.
+pub(crate) trait Place {
+    fn create(
+        &self,
+        manifest: &Manifest,
+        provenance: &Provenance,
+        epoch: u64,
+    ) -> Result<Box<dyn ReadModel>, ReadModelError>;
+    fn open(
+        &self,
+        manifest: &Manifest,
+        provenance: &Provenance,
+        epoch: u64,
+    ) -> Result<Box<dyn ReadModel>, ReadModelError>;
+    fn status(&self) -> Result<ReadModelStatus, ReadModelError>;
+}
+
+/// Makes one test of each rule for a backend, given how it makes places.
+macro_rules! conformance_tests {
+    ($new_place:expr) => {
+        crate::read_model::conformance::conformance_tests!($new_place =>
+            a_fresh_one_is_empty_and_at_the_start
+            nothing_is_created_over_another_or_opened_where_none_is
+            rows_and_checkpoint_commit_as_one
+            a_writer_sees_its_own_open_transaction
+            unique_values_can_be_swapped_in_one_flush
+            an_owner_is_found_by_its_unique_value
+            a_second_owner_of_a_unique_value_is_a_conflict
+            a_fresh_row_that_exists_is_a_conflict
+            a_writer_of_an_earlier_epoch_is_shut_out
+            another_build_module_or_log_is_refused
+            a_deferred_index_survives_what_its_transaction_does_not
+            what_the_manifest_lacks_is_refused
+            a_row_that_is_none_is_refused_and_harms_nothing
+            the_role_is_for_readers
+            ready_is_lasting_and_said_once
+            equals_a_sorted_map
+        );
+    };
+    ($new_place:expr => $($rule:ident)*) => {
+        $(#[test]
+        fn $rule() {
+            crate::read_model::conformance::$rule(&|| Box::new($new_place));
+        })*
+    };
+}
+pub(crate) use conformance_tests;
+
+pub(crate) type NewPlace<'a> = &'a dyn Fn() -> Box<dyn Place>;
+
+pub(crate) fn provenance() -> Provenance {
+    Provenance {
+        projection: "people".into(),
+        version: "1.2.3".into(),
+        build: 7,
+        module_digest: "ab".repeat(32),
+        sdk: "0.1.0".into(),
+        contract: "0.1.0".into(),
+        log_id: "018f0000-0000-7000-8000-000000000000".into(),
+    }
+}
+
+/// `person (id, email unique, town indexed, age)` and `visit (at)`.
+pub(crate) fn people() -> Manifest {
+    let column = |name: &str, kind, nullable| TableColumn {
+        name: name.into(),
+        kind,
+        nullable,
+    };
+    let index = |name: &str, columns: &[u16], unique| TableIndex {
+        name: name.into(),
+        columns: columns.to_vec(),
+        unique,
+    };
+    manifest(vec![
+        Table {
+            name: "person".into(),
+            columns: vec![
+                column("id", ColumnType::Text, false),
+                column("email", ColumnType::Text, true),
+                column("town", ColumnType::Text, true),
+                column("age", ColumnType::Integer, false),
+            ],
+            key: vec![0],
+            indexes: vec![index("email", &[1], true), index("town", &[2, 3], false)],
+        },
+        Table {
+            name: "visit".into(),
+            columns: vec![
+                column("at", ColumnType::Timestamp, false),
+                column("place", ColumnType::Json, true),
+            ],
+            key: vec![0],
+            indexes: vec![],
+        },
+    ])
+}
+
+pub(crate) fn manifest(tables: Vec<Table>) -> Manifest {
+    Manifest {
+        name: "people".into(),
+        version: "1.2.3".into(),
+        shapes: vec![Shape {
+            event_type: "*".into(),
+            fields: vec![],
+        }],
+        tables,
+        envelope: Envelope::default(),
+        hints: vec![],
+        after_replay: vec![],
+    }
+}
+
+/// Encoded key and row of a person.
+pub(crate) fn person(
+    id: &str,
+    email: Option<&str>,
+    town: Option<&str>,
+    age: i64,
+) -> (Vec<u8>, Vec<u8>) {
+    let text = |text: Option<&str>| text.map_or(Value::Null, |text| Value::Text(text.into()));
+    let row = [
+        Value::Text(id.into()),
+        text(email),
+        text(town),
+        Value::Integer(age),
+    ];
+    (encode_key(&row[..1]), encode_row(&row))
+}
+
+pub(crate) fn put(entry: &(Vec<u8>, Vec<u8>), fresh: bool) -> RowChange<'_> {
+    RowChange {
+        table: 0,
+        key: &entry.0,
+        row: Some(&entry.1),
+        fresh,
+    }
+}
+
+pub(crate) fn at(position: u64) -> Checkpoint {
+    Checkpoint {
+        position,
+        log_hash: [u8::try_from(position % 251).expect("below 251"); 32],
+    }
+}
+
+fn get(model: &mut dyn ReadModel, key: &[u8]) -> Option<Vec<u8>> {
+    let mut rows = model.get_many(0, &[key]).expect("reads");
+    rows.pop().expect("one answer for one key")
+}
+
+pub(crate) fn a_fresh_one_is_empty_and_at_the_start(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut model = place.create(&people(), &provenance(), 3).expect("creates");
+    assert_eq!(model.checkpoint(), Checkpoint::START);
+    assert!(!model.is_ready());
+    for table in 0..2 {
+        assert!(model.is_empty(table).expect("reads"));
+        assert_eq!(model.row_count(table).expect("reads"), 0);
+        assert_eq!(
+            model.scan(table, KEY_INDEX, &[], None, 10).expect("reads"),
+            []
+        );
+    }
+    let status = place.status().expect("reads");
+    assert_eq!(status.provenance, provenance());
+    assert_eq!(
+        (status.role, status.checkpoint, status.ready, status.epoch),
+        (Role::None, Checkpoint::START, false, 3)
+    );
+}
+
+pub(crate) fn nothing_is_created_over_another_or_opened_where_none_is(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let missing = place.open(&people(), &provenance(), 1).err();
+    assert!(
+        matches!(missing, Some(ReadModelError::Missing { .. })),
+        "{missing:?}"
+    );
+    let missing = place.status().err();
+    assert!(
+        matches!(missing, Some(ReadModelError::Missing { .. })),
+        "{missing:?}"
+    );
+    drop(place.create(&people(), &provenance(), 1).expect("creates"));
+    let exists = place.create(&people(), &provenance(), 1).err();
+    assert!(
+        matches!(exists, Some(ReadModelError::Exists { .. })),
+        "{exists:?}"
+    );
+}
+
+pub(crate) fn rows_and_checkpoint_commit_as_one(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let (ann, bob) = (person("ann", None, None, 1), person("bob", None, None, 2));
+    let mut model = place.create(&people(), &provenance(), 1).expect("creates");
+    model.write(&[put(&ann, true)]).expect("writes");
+    model.commit(at(5), 10.0).expect("commits");
+    model.write(&[put(&bob, true)]).expect("writes");
+    assert_eq!(model.checkpoint(), at(5));
+    assert_eq!(place.status().expect("reads").checkpoint, at(5));
+    drop(model);
+
+    let mut model = place.open(&people(), &provenance(), 1).expect("opens");
+    assert_eq!(model.checkpoint(), at(5));
+    assert_eq!(get(&mut *model, &ann.0).as_ref(), Some(&ann.1));
+    assert_eq!(get(&mut *model, &bob.0), None);
+    model.write(&[put(&bob, true)]).expect("writes");
+    model.rollback();
+    assert_eq!(get(&mut *model, &bob.0), None);
+    model
+        .commit(at(9), f64::NAN)
+        .expect("commits without writes");
+    assert_eq!(place.status().expect("reads").checkpoint, at(9));
+    model.close().expect("closes");
+    let model = place.open(&people(), &provenance(), 1).expect("opens");
+    assert_eq!(model.checkpoint(), at(9));
+}
+
+pub(crate) fn a_writer_sees_its_own_open_transaction(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut model = place.create(&people(), &provenance(), 1).expect("creates");
+    let (young, old) = (
+        person("ann", None, Some("Ulm"), 1),
+        person("ann", None, Some("Ulm"), 99),
+    );
+    model.write(&[put(&young, true)]).expect("writes");
+    model.write(&[put(&old, false)]).expect("writes again");
+    assert_eq!(get(&mut *model, &old.0).as_ref(), Some(&old.1));
+    let town = encode_key(&[Value::Text("Ulm".into())]);
+    let found = model.scan(0, 1, &town, None, 10).expect("scans");
+    assert_eq!(found.len(), 1);
+    assert_eq!((&found[0].key, &found[0].row), (&old.0, &old.1));
+    let delete = RowChange {
+        table: 0,
+        key: &old.0,
+        row: None,
+        fresh: false,
+    };
+    model.write(&[delete]).expect("deletes");
+    assert!(model.is_empty(0).expect("reads"));
+}
+
+pub(crate) fn unique_values_can_be_swapped_in_one_flush(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut model = place.create(&people(), &provenance(), 1).expect("creates");
+    let before = [
+        person("ann", Some("a@x"), None, 1),
+        person("bob", Some("b@x"), None, 2),
+    ];
+    model
+        .write(&[put(&before[0], true), put(&before[1], true)])
+        .expect("writes");
+    model.commit(at(1), 0.0).expect("commits");
+    let after = [
+        person("ann", Some("b@x"), None, 1),
+        person("bob", Some("a@x"), None, 2),
+        person("cat", None, None, 3),
+        person("dan", None, None, 3),
+    ];
+    let changes: Vec<_> = after.iter().map(|entry| put(entry, false)).collect();
+    model.write(&changes).expect("swaps");
+    model.commit(at(2), 0.0).expect("commits");
+    for (key, row) in &after {
+        assert_eq!(get(&mut *model, key).as_ref(), Some(row));
+    }
+}
+
+pub(crate) fn an_owner_is_found_by_its_unique_value(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut model = place.create(&people(), &provenance(), 1).expect("creates");
+    let ann = person("ann", Some("a@x"), None, 1);
+    model
+        .write(&[put(&ann, true), put(&person("bob", None, None, 1), true)])
+        .expect("writes");
+    let mut owner = |email: Value| model.owner(0, 0, &encode_key(&[email])).expect("reads");
+    assert_eq!(owner(Value::Text("a@x".into())), Some(ann.0.clone()));
+    assert_eq!(owner(Value::Text("A@x".into())), None);
+    assert_eq!(owner(Value::Null), None);
+}
+
+pub(crate) fn a_second_owner_of_a_unique_value_is_a_conflict(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut model = place.create(&people(), &provenance(), 1).expect("creates");
+    let (ann, bob) = (
+        person("ann", Some("a@x"), None, 1),
+        person("bob", Some("a@x"), None, 2),
+    );
+    let error = model.write(&[put(&ann, true), put(&bob, true)]).err();
+    assert!(
+        matches!(&error, Some(ReadModelError::Conflict { table, .. }) if table == "person"),
+        "{error:?}"
+    );
+    model.rollback();
+    model.write(&[put(&ann, true)]).expect("writes");
+    model.commit(at(1), 0.0).expect("commits");
+}
+
+pub(crate) fn a_fresh_row_that_exists_is_a_conflict(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut model = place.create(&people(), &provenance(), 1).expect("creates");
+    let ann = person("ann", None, None, 1);
+    model.write(&[put(&ann, true)]).expect("writes");
+    let error = model.write(&[put(&ann, true)]).err();
+    assert!(
+        matches!(error, Some(ReadModelError::Conflict { .. })),
+        "{error:?}"
+    );
+}
+
+pub(crate) fn a_writer_of_an_earlier_epoch_is_shut_out(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut old = place.create(&people(), &provenance(), 1).expect("creates");
+    let mut new = place.open(&people(), &provenance(), 2).expect("takes over");
+    let ann = person("ann", None, None, 1);
+    let error = old.write(&[put(&ann, true)]).err();
+    assert!(
+        matches!(
+            error,
+            Some(ReadModelError::FencedOff {
+                ours: 1,
+                theirs: 2,
+                ..
+            })
+        ),
+        "{error:?}"
+    );
+    assert!(matches!(
+        old.commit(at(1), 0.0),
+        Err(ReadModelError::FencedOff { .. })
+    ));
+    assert!(matches!(
+        old.prepare_ready(),
+        Err(ReadModelError::FencedOff { .. })
+    ));
+    new.write(&[put(&ann, true)]).expect("writes");
+    new.commit(at(1), 0.0).expect("commits");
+    let back = place.open(&people(), &provenance(), 1).err();
+    assert!(
+        matches!(back, Some(ReadModelError::FencedOff { .. })),
+        "{back:?}"
+    );
+}
+
+pub(crate) fn another_build_module_or_log_is_refused(new_place: NewPlace<'_>) {
+    let place = new_place();
+    drop(place.create(&people(), &provenance(), 1).expect("creates"));
+    let others = [
+        (
+            "projection",
+            Provenance {
+                projection: "x".into(),
+                ..provenance()
+            },
+        ),
+        (
+            "version",
+            Provenance {
+                version: "9.9.9".into(),
+                ..provenance()
+            },
+        ),
+        (
+            "build",
+            Provenance {
+                build: 8,
+                ..provenance()
+            },
+        ),
+        (
+            "module",
+            Provenance {
+                module_digest: "cd".into(),
+                ..provenance()
+            },
+        ),
+        (
+            "log",
+            Provenance {
+                log_id: "x".into(),
+                ..provenance()
+            },
+        ),
+    ];
+    for (expected, other) in others {
+        match place.open(&people(), &other, 9).err() {
+            Some(ReadModelError::Other { what, .. }) => assert_eq!(what, expected),
+            error => panic!("another {expected} should be refused, got {error:?}"),
+        }
+    }
+    place
+        .open(&people(), &provenance(), 1)
+        .expect("the refused left no trace");
+}
+
+pub(crate) fn a_deferred_index_survives_what_its_transaction_does_not(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut model = place.create(&people(), &provenance(), 1).expect("creates");
+    let ann = person("ann", None, Some("Ulm"), 1);
+    let scan = |model: &mut dyn ReadModel| {
+        let town = encode_key(&[Value::Text("Ulm".into())]);
+        model.scan(0, 1, &town, None, 10).expect("scans").len()
+    };
+    model.write(&[put(&ann, true)]).expect("writes");
+    assert_eq!(scan(&mut *model), 1);
+    model.rollback();
+    assert_eq!(scan(&mut *model), 0);
+    assert_eq!(scan(&mut *model), 0);
+    model.write(&[put(&ann, true)]).expect("writes");
+    model.commit(at(1), 0.0).expect("commits");
+    assert_eq!(scan(&mut *model), 1);
+    drop(model);
+    let mut model = place.open(&people(), &provenance(), 1).expect("opens");
+    assert_eq!(scan(&mut *model), 1);
+    model.prepare_ready().expect("gets ready");
+    assert_eq!(scan(&mut *model), 1);
+}
+
+pub(crate) fn what_the_manifest_lacks_is_refused(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut model = place.create(&people(), &provenance(), 1).expect("creates");
+    let unknown = |error: Option<ReadModelError>| {
+        let error = error.expect("is refused");
+        assert!(error.is_the_modules_fault(), "{error}");
+        error.to_string()
+    };
+    let error = unknown(model.get_many(2, &[]).err());
+    assert!(error.contains("table 2"), "{error}");
+    let error = unknown(model.scan(0, 2, &[], None, 1).err());
+    assert!(error.contains("index 2 of table `person`"), "{error}");
+    unknown(model.owner(0, 1, &[]).err());
+    // Half a text is not a prefix of whole columns.
+    let error = unknown(model.scan(0, KEY_INDEX, b"\x02an", None, 1).err());
+    assert!(error.contains("prefix"), "{error}");
+    let number = encode_key(&[Value::Integer(3)]);
+    unknown(model.get_many(0, &[&number]).err());
+    unknown(model.scan(0, KEY_INDEX, &[], Some(&number), 1).err());
+}
+
+pub(crate) fn a_row_that_is_none_is_refused_and_harms_nothing(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut model = place.create(&people(), &provenance(), 1).expect("creates");
+    let ann = person("ann", None, None, 1);
+    model.write(&[put(&ann, true)]).expect("writes");
+    model.commit(at(1), 0.0).expect("commits");
+    let mut bad = person("bob", None, None, 1);
+    bad.1.pop();
+    let error = model.write(&[put(&bad, false)]).err();
+    assert!(
+        matches!(&error, Some(ReadModelError::Row { table, .. }) if table == "person"),
+        "{error:?}"
+    );
+    model.rollback();
+    assert_eq!(model.row_count(0).expect("reads"), 1);
+}
+
+pub(crate) fn the_role_is_for_readers(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut model = place.create(&people(), &provenance(), 1).expect("creates");
+    for role in [Role::Live, Role::Previous, Role::None] {
+        model.set_role(role).expect("writes");
+        assert_eq!(place.status().expect("reads").role, role);
+    }
+    model.write(&[]).expect("opens a transaction");
+    assert!(matches!(
+        model.set_role(Role::Live),
+        Err(ReadModelError::TransactionOpen { .. })
+    ));
+}
+
+pub(crate) fn ready_is_lasting_and_said_once(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut model = place.create(&people(), &provenance(), 1).expect("creates");
+    let ann = person("ann", Some("a@x"), Some("Ulm"), 1);
+    model.write(&[put(&ann, true)]).expect("writes");
+    assert!(matches!(
+        model.prepare_ready(),
+        Err(ReadModelError::TransactionOpen { .. })
+    ));
+    model.commit(at(1), 0.0).expect("commits");
+    model.prepare_ready().expect("gets ready");
+    model.prepare_ready().expect("is ready already");
+    assert!(model.is_ready() && place.status().expect("reads").ready);
+    model.write(&[put(&ann, false)]).expect("writes");
+    model.commit(at(2), 0.0).expect("commits");
+    drop(model);
+    let model = place.open(&people(), &provenance(), 2).expect("opens");
+    assert!(model.is_ready());
+    assert_eq!(model.checkpoint(), at(2));
+}

@@ -1,0 +1,78 @@
+//! What SQLite's errors mean for a read model.
+
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+
+use crate::read_model::ReadModelError;
+
+/// What was being done, for messages.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Doing {
+    Create,
+    Open,
+    Read,
+    Write,
+    Commit,
+    Sync,
+    Drop,
+}
+
+impl Doing {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Open => "open",
+            Self::Read => "read",
+            Self::Write => "write to",
+            Self::Commit => "commit to",
+            Self::Sync => "sync",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// Sorts an error of SQLite by what the operator has to know.
+pub(super) fn fault(path: &Path, doing: Doing, error: rusqlite::Error) -> ReadModelError {
+    let path = path.to_owned();
+    let message = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => ReadModelError::Full { path, message },
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            ReadModelError::NotWritable { path, message }
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            ReadModelError::Locked { path }
+        }
+        Some(ErrorCode::DatabaseCorrupt) => ReadModelError::Malformed { path, message },
+        Some(ErrorCode::NotADatabase) => ReadModelError::NotAReadModel {
+            path,
+            reason: "it is not an SQLite database".to_owned(),
+        },
+        _ => ReadModelError::Storage {
+            path,
+            doing: doing.verb(),
+            source: error.into(),
+        },
+    }
+}
+
+/// An error of the file system around the read model.
+pub(super) fn io_fault(path: &Path, doing: Doing, error: std::io::Error) -> ReadModelError {
+    use std::io::ErrorKind;
+    let path = path.to_owned();
+    let message = error.to_string();
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            ReadModelError::Full { path, message }
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            ReadModelError::NotWritable { path, message }
+        }
+        _ => ReadModelError::Storage {
+            path,
+            doing: doing.verb(),
+            source: error.into(),
+        },
+    }
+}

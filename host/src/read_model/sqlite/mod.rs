@@ -1,0 +1,416 @@
+//! A read model in an SQLite file of its own.
+
+mod fault;
+mod guard;
+mod open;
+mod provenance;
+mod ready;
+mod rows;
+mod scan;
+mod schema;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use retell_contract::key::decode_key;
+use retell_contract::manifest::Manifest;
+use retell_contract::row::key_of_row;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use crate::clock::{self, Clock};
+use crate::read_model::{
+    Checkpoint, KeyedRow, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role, RowChange,
+};
+use fault::{Doing, fault};
+use guard::Guard;
+use schema::TableSql;
+
+/// The writer of a read model.
+pub struct SqliteReadModel {
+    path: PathBuf,
+    connection: Connection,
+    guard: Guard,
+    tables: Arc<[TableSql]>,
+    after_replay: Arc<[String]>,
+    epoch: u64,
+    /// That of the last commit.
+    checkpoint: Checkpoint,
+    ready: bool,
+    in_transaction: bool,
+    /// Per table and index: whether it is in the database, as of the open transaction.
+    index_exists: Vec<Vec<bool>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl SqliteReadModel {
+    /// Makes a read model in a file that must not exist; its folder is made if need be.
+    pub fn create(
+        path: &Path,
+        manifest: &Manifest,
+        provenance: &Provenance,
+        epoch: u64,
+    ) -> Result<Self, ReadModelError> {
+        let tables: Arc<[_]> = schema::tables(manifest).into();
+        let clock = clock::system();
+        let connection = open::create(path, &tables, provenance, epoch, clock.now_us())?;
+        Self::new(path, connection, tables, manifest, epoch, clock)
+    }
+
+    /// Opens the read model of this build, module and log for writing, and shuts out writers of
+    /// earlier epochs.
+    pub fn open(
+        path: &Path,
+        manifest: &Manifest,
+        provenance: &Provenance,
+        epoch: u64,
+    ) -> Result<Self, ReadModelError> {
+        let tables: Arc<[_]> = schema::tables(manifest).into();
+        let (connection, stored) = open::open(path, &tables, provenance, epoch)?;
+        let mut model = Self::new(path, connection, tables, manifest, epoch, clock::system())?;
+        model.checkpoint = stored.status.checkpoint;
+        model.ready = stored.status.ready;
+        Ok(model)
+    }
+
+    /// What the read model at `path` says of itself. Changes nothing, and makes nothing where there
+    /// is none. (SQLite may leave an empty `-wal` and `-shm` beside the file.)
+    pub fn status(path: &Path) -> Result<ReadModelStatus, ReadModelError> {
+        open::status(path)
+    }
+
+    /// Notes the role in a read model that has no writer, such as one that is halted.
+    pub fn write_role(path: &Path, role: Role, epoch: u64) -> Result<(), ReadModelError> {
+        let connection = open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        provenance::read(&connection, path)?;
+        open::take_over(&connection, path, epoch)?;
+        connection
+            .execute(provenance::UPDATE_ROLE, [role.as_str()])
+            .map_err(|error| fault(path, Doing::Write, error))?;
+        Ok(())
+    }
+
+    fn new(
+        path: &Path,
+        connection: Connection,
+        tables: Arc<[TableSql]>,
+        manifest: &Manifest,
+        epoch: u64,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ReadModelError> {
+        let guard = Guard::install(&connection, &tables)
+            .map_err(|error| fault(path, Doing::Open, error))?;
+        let mut model = Self {
+            path: path.to_owned(),
+            connection,
+            guard,
+            index_exists: Vec::new(),
+            tables,
+            after_replay: ready::scripts(manifest).into(),
+            epoch,
+            checkpoint: Checkpoint::START,
+            ready: false,
+            in_transaction: false,
+            clock,
+        };
+        model.note_indexes()?;
+        Ok(model)
+    }
+
+    /// Opens the transaction, unless one is open, and makes sure that this host may still write.
+    fn begin(&mut self) -> Result<(), ReadModelError> {
+        if self.in_transaction {
+            return Ok(());
+        }
+        self.connection
+            .execute_batch("BEGIN IMMEDIATE")
+            .map_err(|error| self.fault(Doing::Write, error))?;
+        self.in_transaction = true;
+        let stored: i64 = self
+            .connection
+            .prepare_cached(provenance::SELECT_EPOCH)
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+            .map_err(|error| self.fault(Doing::Read, error))?;
+        if stored.cast_unsigned() != self.epoch {
+            self.roll_back();
+            return Err(ReadModelError::FencedOff {
+                path: self.path.clone(),
+                ours: self.epoch,
+                theirs: stored.cast_unsigned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), ReadModelError> {
+        self.connection
+            .execute_batch("COMMIT")
+            .map_err(|error| self.fault(Doing::Commit, error))?;
+        self.in_transaction = false;
+        Ok(())
+    }
+
+    fn roll_back(&mut self) {
+        // SQLite itself rolls back on some errors; then there is nothing left to do.
+        if !self.connection.is_autocommit() {
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+        self.in_transaction = false;
+        let _ = self.note_indexes();
+    }
+
+    fn between_commits(&self, doing: &'static str) -> Result<(), ReadModelError> {
+        if self.in_transaction {
+            return Err(ReadModelError::TransactionOpen { doing });
+        }
+        Ok(())
+    }
+
+    /// Builds the index if it was deferred until now; on its own when no transaction is open.
+    fn ensure_index(&mut self, table: &TableSql, index: u16) -> Result<(), ReadModelError> {
+        let number = self.number_of(table);
+        if self.index_exists[number][usize::from(index)] {
+            return Ok(());
+        }
+        let alone = !self.in_transaction;
+        self.begin()?;
+        self.build_index(table, usize::from(index))?;
+        if alone {
+            self.end()?;
+        }
+        Ok(())
+    }
+
+    fn build_index(&mut self, table: &TableSql, index: usize) -> Result<(), ReadModelError> {
+        let number = self.number_of(table);
+        if !self.index_exists[number][index] {
+            self.connection
+                .execute_batch(&table.indexes[index].create)
+                .map_err(|error| self.fault(Doing::Write, error))?;
+            self.index_exists[number][index] = true;
+        }
+        Ok(())
+    }
+
+    fn number_of(&self, table: &TableSql) -> usize {
+        self.tables
+            .iter()
+            .position(|known| known.name == table.name)
+            .expect("tables come from this list")
+    }
+
+    fn note_indexes(&mut self) -> Result<(), ReadModelError> {
+        let noted = (|| {
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'index' AND name = ?1")?;
+            let mut all = Vec::with_capacity(self.tables.len());
+            for table in self.tables.iter() {
+                let indexes = table.indexes.iter();
+                let exist = indexes.map(|index| statement.exists([&index.sql_name]));
+                all.push(exist.collect::<rusqlite::Result<Vec<bool>>>()?);
+            }
+            Ok(all)
+        })();
+        self.index_exists = noted.map_err(|error| self.fault(Doing::Read, error))?;
+        Ok(())
+    }
+
+    fn count(&self, table: u16, what: &str) -> Result<i64, ReadModelError> {
+        let name = schema::quote(&table_of(&self.tables, table)?.name);
+        self.connection
+            .prepare_cached(&format!("SELECT {what} FROM {name}"))
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+            .map_err(|error| self.fault(Doing::Read, error))
+    }
+
+    fn fault(&self, doing: Doing, error: rusqlite::Error) -> ReadModelError {
+        fault(&self.path, doing, error)
+    }
+}
+
+impl ReadModel for SqliteReadModel {
+    fn checkpoint(&self) -> Checkpoint {
+        self.checkpoint
+    }
+
+    fn get_many(
+        &mut self,
+        table: u16,
+        keys: &[&[u8]],
+    ) -> Result<Vec<Option<Vec<u8>>>, ReadModelError> {
+        let table = table_of(&self.tables, table)?;
+        let fault = |error| self.fault(Doing::Read, error);
+        let mut statement = self.connection.prepare_cached(&table.get).map_err(fault)?;
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            let values =
+                decode_key(key, &table.key_types).map_err(|source| ReadModelError::Key {
+                    table: table.name.clone(),
+                    source,
+                })?;
+            rows::bind_all(&mut statement, 1, &values).map_err(fault)?;
+            let mut read = statement.raw_query();
+            found.push(match read.next().map_err(fault)? {
+                None => None,
+                Some(row) => {
+                    let mut bytes = Vec::new();
+                    rows::push_row(&mut bytes, row, &table.columns)
+                        .map_err(|error| read_fault(&self.path, error))?;
+                    Some(bytes)
+                }
+            });
+        }
+        Ok(found)
+    }
+
+    fn scan(
+        &mut self,
+        table: u16,
+        index: u16,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: u32,
+    ) -> Result<Vec<KeyedRow>, ReadModelError> {
+        self.scan_rows(table, index, prefix, after, limit)
+    }
+
+    fn owner(
+        &mut self,
+        table: u16,
+        index: u16,
+        index_key: &[u8],
+    ) -> Result<Option<Vec<u8>>, ReadModelError> {
+        let table = table_of(&self.tables, table)?;
+        let found = table.indexes.get(usize::from(index));
+        let index = found
+            .filter(|index| index.unique)
+            .ok_or_else(|| ReadModelError::Unknown {
+                what: format!("unique index {index} of table `{}`", table.name),
+            })?;
+        let values = decode_key(index_key, &index.types).map_err(|source| ReadModelError::Key {
+            table: table.name.clone(),
+            source,
+        })?;
+        if values.contains(&retell_contract::value::Value::Null) {
+            return Ok(None);
+        }
+        let fault = |error| self.fault(Doing::Read, error);
+        let mut statement = self
+            .connection
+            .prepare_cached(&index.owner)
+            .map_err(fault)?;
+        rows::bind_all(&mut statement, 1, &values).map_err(fault)?;
+        let mut read = statement.raw_query();
+        match read.next().map_err(fault)? {
+            None => Ok(None),
+            Some(row) => rows::read_key(row, &table.key_types)
+                .map(Some)
+                .map_err(|error| read_fault(&self.path, error)),
+        }
+    }
+
+    fn write(&mut self, changes: &[RowChange<'_>]) -> Result<(), ReadModelError> {
+        self.write_changes(changes)
+    }
+
+    fn commit(&mut self, checkpoint: Checkpoint, events_per_s: f64) -> Result<(), ReadModelError> {
+        self.begin()?;
+        let rate = if events_per_s.is_finite() {
+            events_per_s
+        } else {
+            0.0
+        };
+        self.connection
+            .prepare_cached(provenance::UPDATE_CHECKPOINT)
+            .and_then(|mut statement| {
+                statement.execute(params![
+                    checkpoint.position.cast_signed(),
+                    checkpoint.log_hash,
+                    self.clock.now_us(),
+                    rate,
+                ])
+            })
+            .map_err(|error| self.fault(Doing::Write, error))?;
+        self.end()?;
+        self.checkpoint = checkpoint;
+        Ok(())
+    }
+
+    fn rollback(&mut self) {
+        self.roll_back();
+    }
+
+    fn prepare_ready(&mut self) -> Result<(), ReadModelError> {
+        self.make_ready()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    fn is_empty(&mut self, table: u16) -> Result<bool, ReadModelError> {
+        let name = schema::quote(&table_of(&self.tables, table)?.name);
+        self.connection
+            .prepare_cached(&format!("SELECT 1 FROM {name} LIMIT 1"))
+            .and_then(|mut statement| statement.query_row([], |_| Ok(())).optional())
+            .map(|found| found.is_none())
+            .map_err(|error| self.fault(Doing::Read, error))
+    }
+
+    fn row_count(&mut self, table: u16) -> Result<u64, ReadModelError> {
+        Ok(self.count(table, "count(*)")?.cast_unsigned())
+    }
+
+    fn set_role(&mut self, role: Role) -> Result<(), ReadModelError> {
+        self.between_commits("changing its role")?;
+        self.begin()?;
+        self.connection
+            .execute(provenance::UPDATE_ROLE, [role.as_str()])
+            .map_err(|error| self.fault(Doing::Write, error))?;
+        self.end()
+    }
+
+    fn close(mut self: Box<Self>) -> Result<(), ReadModelError> {
+        self.roll_back();
+        if !self.ready {
+            open::sync(&self.connection, &self.path)?;
+            self.begin()?;
+            open::note_unsynced(&self.connection, None)
+                .map_err(|error| self.fault(Doing::Write, error))?;
+            self.end()?;
+        }
+        let path = self.path.clone();
+        self.connection
+            .close()
+            .map_err(|(_, error)| fault(&path, Doing::Commit, error))
+    }
+}
+
+fn table_of(tables: &[TableSql], number: u16) -> Result<&TableSql, ReadModelError> {
+    tables
+        .get(usize::from(number))
+        .ok_or_else(|| ReadModelError::Unknown {
+            what: format!("table {number}"),
+        })
+}
+
+fn key_of(table: &TableSql, row: &[u8]) -> Result<Vec<u8>, ReadModelError> {
+    key_of_row(row, &table.columns, &table.key).map_err(|source| ReadModelError::Row {
+        table: table.name.clone(),
+        source,
+    })
+}
+
+fn read_fault(path: &Path, error: rows::RowReadError) -> ReadModelError {
+    match error {
+        rows::RowReadError::Sqlite(error) => fault(path, Doing::Read, error),
+        rows::RowReadError::Foreign(error) => ReadModelError::Malformed {
+            path: path.to_owned(),
+            message: error.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

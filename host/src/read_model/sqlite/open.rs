@@ -1,0 +1,334 @@
+//! Creating and opening read model files.
+//!
+//! Journal: WAL, so that readers never wait and never stop the writer. While a build is replaying,
+//! `synchronous` is OFF: the death of the process loses nothing (the page cache has it all), and
+//! only the death of the machine could leave a torn file. That case is noticed, because the file
+//! names the run of the machine in which it was last written without syncing.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, ffi};
+
+use super::fault::{Doing, fault, io_fault};
+use super::provenance::{self, Stored};
+use super::schema::TableSql;
+use crate::limits;
+use crate::read_model::{Provenance, ReadModelError, ReadModelStatus};
+
+/// Makes the file with its tables and its row of provenance; refuses a file that exists.
+pub(super) fn create(
+    path: &Path,
+    tables: &[TableSql],
+    provenance: &Provenance,
+    epoch: u64,
+    time: i64,
+) -> Result<Connection, ReadModelError> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|error| io_fault(path, Doing::Create, error))?;
+    }
+    // SQLite opens what exists; only this call is sure to make a new file. A journal left by an
+    // earlier file of the same name would be played into the new one.
+    let exists = || ReadModelError::Exists {
+        path: path.to_owned(),
+    };
+    if side_file(path, "-wal").exists() || side_file(path, "-journal").exists() {
+        return Err(exists());
+    }
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => exists(),
+            _ => io_fault(path, Doing::Create, error),
+        })?;
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let made = (|| {
+        replaying_mode(&connection)?;
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        connection.execute_batch(provenance::CREATE)?;
+        let boot = boot_id();
+        provenance::insert(&connection, provenance, epoch, time, boot.as_deref())?;
+        for table in tables {
+            connection.execute_batch(&table.create)?;
+            for index in table.indexes.iter().filter(|index| index.unique) {
+                connection.execute_batch(&index.create)?;
+            }
+        }
+        connection.execute_batch("COMMIT")
+    })();
+    made.map_err(|error| fault(path, Doing::Create, error))?;
+    Ok(connection)
+}
+
+/// Opens a read model for writing, after looking whether it is the one expected, and takes it over
+/// for `epoch`.
+pub(super) fn open(
+    path: &Path,
+    tables: &[TableSql],
+    expected: &Provenance,
+    epoch: u64,
+) -> Result<(Connection, Stored), ReadModelError> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let stored = provenance::read(&connection, path)?;
+    provenance::compare(path, &stored.status.provenance, expected)?;
+    let boot = boot_id();
+    if stored.unsynced_boot.is_some() && stored.unsynced_boot != boot {
+        return Err(ReadModelError::Unsynced {
+            path: path.to_owned(),
+        });
+    }
+    for table in tables {
+        let has = provenance::has_table(&connection, &table.name)
+            .map_err(|error| fault(path, Doing::Open, error))?;
+        if !has {
+            return Err(ReadModelError::Malformed {
+                path: path.to_owned(),
+                message: format!("its table `{}` is missing", table.name),
+            });
+        }
+    }
+    let ready = stored.status.ready;
+    (if ready {
+        following_mode(&connection)
+    } else {
+        replaying_mode(&connection)
+    })
+    .map_err(|error| fault(path, Doing::Open, error))?;
+    take_over(&connection, path, epoch)?;
+    if !ready {
+        note_unsynced(&connection, boot.as_deref())
+            .map_err(|error| fault(path, Doing::Open, error))?;
+    }
+    Ok((connection, stored))
+}
+
+/// Writes the epoch, unless a later one is there already.
+pub(super) fn take_over(
+    connection: &Connection,
+    path: &Path,
+    epoch: u64,
+) -> Result<(), ReadModelError> {
+    let result = (|| {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        let stored: i64 = connection.query_row(provenance::SELECT_EPOCH, [], |row| row.get(0))?;
+        let stored = stored.cast_unsigned();
+        if stored <= epoch {
+            connection.execute(provenance::UPDATE_EPOCH, [epoch.cast_signed()])?;
+        }
+        connection.execute_batch("COMMIT")?;
+        Ok(stored)
+    })();
+    let stored = result.map_err(|error| fault(path, Doing::Open, error))?;
+    if stored > epoch {
+        return Err(ReadModelError::FencedOff {
+            path: path.to_owned(),
+            ours: epoch,
+            theirs: stored,
+        });
+    }
+    Ok(())
+}
+
+/// Notes which run of the machine writes without syncing; none: everything is synced.
+pub(super) fn note_unsynced(connection: &Connection, boot: Option<&str>) -> rusqlite::Result<()> {
+    connection.execute(provenance::UPDATE_UNSYNCED_BOOT, [boot])?;
+    Ok(())
+}
+
+/// What a read model says of itself. Never makes a file where none is.
+pub(super) fn status(path: &Path) -> Result<ReadModelStatus, ReadModelError> {
+    let connection = connect_read_only(path)?;
+    Ok(provenance::read(&connection, path)?.status)
+}
+
+/// A connection that can only read, of a file that must exist.
+///
+/// A database in WAL mode can't be read without its `-wal` and `-shm` files. Where they are gone and
+/// the folder is not ours to write in, nobody is writing either: then the file is read as it stands.
+pub(super) fn connect_read_only(path: &Path) -> Result<Connection, ReadModelError> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    match connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())) {
+        Ok(()) => Ok(connection),
+        Err(error)
+            if error.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen)
+                && !side_file(path, "-wal").exists() =>
+        {
+            let uri = format!("file:{}?mode=ro&immutable=1", escape_uri(path));
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+            let connection = Connection::open_with_flags(uri, flags)
+                .map_err(|error| fault(path, Doing::Open, error))?;
+            settle(&connection).map_err(|error| fault(path, Doing::Open, error))?;
+            Ok(connection)
+        }
+        Err(error) => Err(fault(path, Doing::Open, error)),
+    }
+}
+
+/// A connection to a file that exists.
+pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, ReadModelError> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => {}
+        Ok(_) => {
+            return Err(ReadModelError::NotAReadModel {
+                path: path.to_owned(),
+                reason: "it is not a file".to_owned(),
+            });
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(ReadModelError::Missing {
+                path: path.to_owned(),
+            });
+        }
+        Err(error) => return Err(io_fault(path, Doing::Open, error)),
+    }
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(|error| fault(path, Doing::Open, error))?;
+    settle(&connection).map_err(|error| fault(path, Doing::Open, error))?;
+    Ok(connection)
+}
+
+/// What every connection keeps to: the schema is data of a module and not to be trusted.
+fn settle(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(limits::READ_MODEL_BUSY_TIMEOUT)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
+    // Else a misspelt "column" is taken for a text.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
+    connection.set_prepared_statement_cache_capacity(limits::READ_MODEL_STATEMENTS_MAX);
+    Ok(())
+}
+
+/// Fast, and safe against everything but the death of the machine (which is noticed).
+pub(super) fn replaying_mode(connection: &Connection) -> rusqlite::Result<()> {
+    wal(connection)?;
+    // Where a reboot can't be noticed, nothing may rest in the page cache alone.
+    let synchronous = if boot_id().is_some() { "OFF" } else { "NORMAL" };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(
+        None,
+        "cache_size",
+        kib(limits::READ_MODEL_REPLAY_CACHE_BYTES),
+    )?;
+    connection.pragma_update(
+        None,
+        "wal_autocheckpoint",
+        limits::READ_MODEL_REPLAY_WAL_PAGES,
+    )
+}
+
+/// Every commit survives; the last ones may be lost with the machine, and the checkpoint with them.
+pub(super) fn following_mode(connection: &Connection) -> rusqlite::Result<()> {
+    wal(connection)?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "cache_size", kib(limits::READ_MODEL_CACHE_BYTES))?;
+    connection.pragma_update(None, "wal_autocheckpoint", limits::READ_MODEL_WAL_PAGES)
+}
+
+fn wal(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(
+        None,
+        "journal_size_limit",
+        limits::READ_MODEL_WAL_BYTES_KEPT,
+    )
+}
+
+/// SQLite takes a negative cache size as KiB.
+fn kib(bytes: usize) -> i64 {
+    -i64::try_from(bytes / 1024).expect("limits are small")
+}
+
+/// Names the running system's boot, where there is a way to know it.
+pub(super) fn boot_id() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
+
+/// Moves the WAL into the file and makes both durable, and the folder entry with them.
+pub(super) fn sync(connection: &Connection, path: &Path) -> Result<(), ReadModelError> {
+    // FULL makes SQLite itself sync what this checkpoint writes; what earlier ones wrote with
+    // `synchronous=OFF` is synced with the file as a whole.
+    let checkpointed = (|| {
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        sync_database(connection)
+    })();
+    checkpointed.map_err(|error| fault(path, Doing::Sync, error))?;
+    sync_around(path).map_err(|error| io_fault(path, Doing::Sync, error))
+}
+
+/// Never opens the database file itself: closing it would drop the locks that SQLite's connections
+/// of this process hold on it.
+fn sync_around(path: &Path) -> std::io::Result<()> {
+    // A reader may have kept the checkpoint from moving the last frames out of the WAL.
+    match File::open(side_file(path, "-wal")) {
+        Ok(wal) => wal.sync_all()?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    for folder in path.ancestors().skip(1).take(2) {
+        if !folder.as_os_str().is_empty() {
+            File::open(folder)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+/// Syncs the database file through SQLite's own handle of it.
+#[allow(unsafe_code, reason = "SQLite has no SQL for it")]
+fn sync_database(connection: &Connection) -> rusqlite::Result<()> {
+    let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
+    // SAFETY: the connection is open and used by this thread alone (it is not `Sync`), SQLite fills
+    // in a pointer to the file it has open, and that file lives as long as the connection.
+    let code = unsafe {
+        let code = ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_FILE_POINTER,
+            (&raw mut file).cast(),
+        );
+        let sync = file
+            .as_ref()
+            .and_then(|file| file.pMethods.as_ref())
+            .and_then(|methods| methods.xSync);
+        match sync {
+            Some(sync) if code == ffi::SQLITE_OK => sync(file, ffi::SQLITE_SYNC_NORMAL),
+            _ if code == ffi::SQLITE_OK => ffi::SQLITE_IOERR_FSYNC,
+            _ => code,
+        }
+    };
+    if code == ffi::SQLITE_OK {
+        Ok(())
+    } else {
+        Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
+    }
+}
+
+/// The file that SQLite keeps beside the database.
+pub(super) fn side_file(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn escape_uri(path: &Path) -> String {
+    let mut out = String::new();
+    for &byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => {
+                out.push(char::from(byte));
+            }
+            _ => {
+                use std::fmt::Write as _;
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+    out
+}

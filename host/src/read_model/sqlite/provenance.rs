@@ -1,0 +1,167 @@
+//! The one-row table `retell_read_model`, by which any program can tell what it reads.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::fault::{Doing, fault};
+use crate::event::Hash;
+use crate::read_model::{Checkpoint, Provenance, ReadModelError, ReadModelStatus, Role};
+
+/// `time` is when the checkpoint was committed, in microseconds since the Unix epoch, UTC.
+/// `unsynced_boot` names the run of the machine whose page cache may hold what the disk lacks.
+pub(super) const CREATE: &str = "CREATE TABLE retell_read_model (
+    projection TEXT NOT NULL,
+    version TEXT NOT NULL,
+    role TEXT NOT NULL CHECK (role IN ('none', 'live', 'previous')),
+    position INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    log_id TEXT NOT NULL,
+    log_hash BLOB NOT NULL,
+    module_digest TEXT NOT NULL,
+    sdk TEXT NOT NULL,
+    contract TEXT NOT NULL,
+    build INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    events_per_s REAL NOT NULL,
+    ready INTEGER NOT NULL CHECK (ready IN (0, 1)),
+    unsynced_boot TEXT
+) STRICT";
+
+pub(super) const TABLE: &str = "retell_read_model";
+
+const INSERT: &str = "INSERT INTO retell_read_model
+    (projection, version, role, position, time, log_id, log_hash, module_digest, sdk, contract,
+     build, epoch, events_per_s, ready, unsynced_boot)
+    VALUES (?1, ?2, 'none', 0, ?3, ?4, zeroblob(32), ?5, ?6, ?7, ?8, ?9, 0.0, 0, ?10)";
+
+const SELECT: &str = "SELECT projection, version, role, position, time, log_id, log_hash,
+    module_digest, sdk, contract, build, epoch, events_per_s, ready, unsynced_boot
+    FROM retell_read_model";
+
+pub(super) const SELECT_EPOCH: &str = "SELECT epoch FROM retell_read_model";
+
+pub(super) const UPDATE_CHECKPOINT: &str =
+    "UPDATE retell_read_model SET position = ?1, log_hash = ?2, time = ?3, events_per_s = ?4";
+
+pub(super) const UPDATE_EPOCH: &str = "UPDATE retell_read_model SET epoch = ?1";
+
+pub(super) const UPDATE_ROLE: &str = "UPDATE retell_read_model SET role = ?1";
+
+pub(super) const UPDATE_READY: &str = "UPDATE retell_read_model SET ready = 1";
+
+pub(super) const UPDATE_UNSYNCED_BOOT: &str = "UPDATE retell_read_model SET unsynced_boot = ?1";
+
+/// What the table's row says, and which run of the machine has not synced it yet.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) status: ReadModelStatus,
+    pub(super) unsynced_boot: Option<String>,
+}
+
+/// Writes the row of a fresh read model.
+pub(super) fn insert(
+    connection: &Connection,
+    provenance: &Provenance,
+    epoch: u64,
+    time: i64,
+    unsynced_boot: Option<&str>,
+) -> rusqlite::Result<()> {
+    connection.execute(
+        INSERT,
+        params![
+            provenance.projection,
+            provenance.version,
+            time,
+            provenance.log_id,
+            provenance.module_digest,
+            provenance.sdk,
+            provenance.contract,
+            provenance.build,
+            epoch.cast_signed(),
+            unsynced_boot,
+        ],
+    )?;
+    Ok(())
+}
+
+/// Reads the row; the error says why the file is not a read model.
+pub(super) fn read(connection: &Connection, path: &Path) -> Result<Stored, ReadModelError> {
+    let not_ours = |reason: &str| ReadModelError::NotAReadModel {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if !has_table(connection, TABLE).map_err(|error| fault(path, Doing::Open, error))? {
+        return Err(not_ours("it has no table `retell_read_model`"));
+    }
+    connection
+        .query_row(SELECT, [], |row| {
+            let role: String = row.get(2)?;
+            let log_hash: Hash = row.get(6)?;
+            Ok(Stored {
+                status: ReadModelStatus {
+                    provenance: Provenance {
+                        projection: row.get(0)?,
+                        version: row.get(1)?,
+                        log_id: row.get(5)?,
+                        module_digest: row.get(7)?,
+                        sdk: row.get(8)?,
+                        contract: row.get(9)?,
+                        build: row.get(10)?,
+                    },
+                    role: Role::parse(&role).unwrap_or(Role::None),
+                    checkpoint: Checkpoint {
+                        position: row.get::<_, i64>(3)?.cast_unsigned(),
+                        log_hash,
+                    },
+                    time: row.get(4)?,
+                    epoch: row.get::<_, i64>(11)?.cast_unsigned(),
+                    events_per_s: row.get(12)?,
+                    ready: row.get(13)?,
+                },
+                unsynced_boot: row.get(14)?,
+            })
+        })
+        .optional()
+        .map_err(|error| match error {
+            rusqlite::Error::SqliteFailure(_, _) => fault(path, Doing::Open, error),
+            other => not_ours(&format!(
+                "its table `retell_read_model` is of another make ({other})"
+            )),
+        })?
+        .ok_or_else(|| not_ours("its table `retell_read_model` is empty"))
+}
+
+pub(super) fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?
+        .exists([name])
+}
+
+/// Refuses a read model of another build, module or log, and says which.
+pub(super) fn compare(
+    path: &Path,
+    stored: &Provenance,
+    expected: &Provenance,
+) -> Result<(), ReadModelError> {
+    let build = [stored.build.to_string(), expected.build.to_string()];
+    let fields: [(&'static str, &str, &str); 5] = [
+        ("projection", &stored.projection, &expected.projection),
+        ("version", &stored.version, &expected.version),
+        ("build", &build[0], &build[1]),
+        ("module", &stored.module_digest, &expected.module_digest),
+        ("log", &stored.log_id, &expected.log_id),
+    ];
+    match fields
+        .into_iter()
+        .find(|(_, found, wanted)| found != wanted)
+    {
+        None => Ok(()),
+        Some((what, found, wanted)) => Err(ReadModelError::Other {
+            path: path.to_owned(),
+            what,
+            found: found.to_owned(),
+            expected: wanted.to_owned(),
+        }),
+    }
+}

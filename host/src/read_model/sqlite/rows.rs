@@ -1,0 +1,125 @@
+//! Rows and keys between their packed encodings and SQLite's values, without a detour over owned
+//! values where it is hot.
+
+use retell_contract::json;
+use retell_contract::row::RowWriter;
+use retell_contract::uuid::parse_uuid;
+use retell_contract::value::{ColumnType, Value, ValueRef};
+use rusqlite::types::{Null, ValueRef as SqlRef};
+use rusqlite::{Row, Statement};
+
+/// A stored value that its column can't hold: someone else wrote into the file.
+#[derive(Debug, thiserror::Error)]
+#[error("column {column} holds {found} where {expected} belongs")]
+pub(super) struct ForeignValue {
+    column: String,
+    found: String,
+    expected: ColumnType,
+}
+
+/// Binds a value to the parameter `place` (from 1).
+pub(super) fn bind(
+    statement: &mut Statement<'_>,
+    place: usize,
+    value: ValueRef<'_>,
+) -> rusqlite::Result<()> {
+    match value {
+        ValueRef::Null => statement.raw_bind_parameter(place, Null),
+        ValueRef::Boolean(value) => statement.raw_bind_parameter(place, value),
+        ValueRef::Integer(value) | ValueRef::Timestamp(value) => {
+            statement.raw_bind_parameter(place, value)
+        }
+        ValueRef::Real(value) => statement.raw_bind_parameter(place, value),
+        ValueRef::Text(value) | ValueRef::Json(value) => statement.raw_bind_parameter(place, value),
+        ValueRef::Bytes(value) => statement.raw_bind_parameter(place, value),
+        ValueRef::Uuid(value) => {
+            let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+            let text: &str = uuid::Uuid::from_bytes(*value)
+                .hyphenated()
+                .encode_lower(&mut text);
+            statement.raw_bind_parameter(place, text)
+        }
+    }
+}
+
+/// Binds values to the parameters from `first` on.
+pub(super) fn bind_all(
+    statement: &mut Statement<'_>,
+    first: usize,
+    values: &[Value],
+) -> rusqlite::Result<()> {
+    for (value, place) in values.iter().zip(first..) {
+        bind(statement, place, value.as_ref())?;
+    }
+    Ok(())
+}
+
+/// Appends the row encoding of the first columns of `row`.
+pub(super) fn push_row(
+    out: &mut Vec<u8>,
+    row: &Row<'_>,
+    columns: &[(ColumnType, bool)],
+) -> Result<(), RowReadError> {
+    let mut writer = RowWriter::new(out, columns.len());
+    for (number, &(kind, _)) in columns.iter().enumerate() {
+        with_value(row, number, kind, |value| writer.value(value))?;
+    }
+    Ok(())
+}
+
+/// The key encoding of the first columns of `row`.
+pub(super) fn read_key(row: &Row<'_>, types: &[ColumnType]) -> Result<Vec<u8>, RowReadError> {
+    let mut key = Vec::with_capacity(types.len() * 16);
+    for (number, &kind) in types.iter().enumerate() {
+        with_value(row, number, kind, |value| {
+            retell_contract::key::push_key_ref(&mut key, value);
+        })?;
+    }
+    Ok(key)
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RowReadError {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Foreign(#[from] ForeignValue),
+}
+
+fn with_value(
+    row: &Row<'_>,
+    number: usize,
+    kind: ColumnType,
+    mut take: impl FnMut(ValueRef<'_>),
+) -> Result<(), RowReadError> {
+    let stored = row.get_ref(number)?;
+    let foreign = || -> RowReadError {
+        ForeignValue {
+            column: row.as_ref().column_name(number).unwrap_or("?").to_owned(),
+            found: format!("{:?}", stored.data_type()).to_lowercase(),
+            expected: kind,
+        }
+        .into()
+    };
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| foreign());
+    match (kind, stored) {
+        (_, SqlRef::Null) => take(ValueRef::Null),
+        (ColumnType::Boolean, SqlRef::Integer(value)) => take(ValueRef::Boolean(value != 0)),
+        (ColumnType::Integer, SqlRef::Integer(value)) => take(ValueRef::Integer(value)),
+        (ColumnType::Timestamp, SqlRef::Integer(value)) => take(ValueRef::Timestamp(value)),
+        (ColumnType::Real, SqlRef::Real(value)) => take(ValueRef::Real(value)),
+        (ColumnType::Text, SqlRef::Text(bytes)) => take(ValueRef::Text(text(bytes)?)),
+        (ColumnType::Bytes, SqlRef::Blob(bytes)) => take(ValueRef::Bytes(bytes)),
+        (ColumnType::Uuid, SqlRef::Text(bytes)) => {
+            let value = parse_uuid(text(bytes)?).ok_or_else(foreign)?;
+            take(ValueRef::Uuid(&value));
+        }
+        (ColumnType::Json, SqlRef::Text(bytes)) => {
+            // Canonical when it was written; someone else's writing must not change the digest.
+            let value = json::canonical(text(bytes)?).map_err(|_| foreign())?;
+            take(ValueRef::Json(&value));
+        }
+        _ => return Err(foreign()),
+    }
+    Ok(())
+}

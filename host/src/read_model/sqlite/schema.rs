@@ -1,0 +1,203 @@
+//! A manifest's tables as SQLite tables, and the SQL texts that read and write them.
+//!
+//! | column type | stored as |
+//! |---|---|
+//! | boolean | INTEGER 0 or 1 |
+//! | integer, timestamp (microseconds since the Unix epoch, UTC) | INTEGER |
+//! | real | REAL |
+//! | text, UUID (lower case, hyphens), JSON (canonical) | TEXT |
+//! | bytes | BLOB |
+//!
+//! In every type, SQLite's order (null first, numbers by value, texts and blobs by their bytes) is
+//! the order of the key encoding, so `ORDER BY` gives the order that the contract asks of scans.
+
+use std::fmt::Write as _;
+
+use retell_contract::manifest::{Manifest, Table, TableIndex};
+use retell_contract::value::ColumnType;
+
+/// One table of the manifest with the SQL that its rows need.
+#[derive(Debug)]
+pub(super) struct TableSql {
+    pub(super) name: String,
+    pub(super) columns: Vec<(ColumnType, bool)>,
+    pub(super) column_names: Vec<String>,
+    /// Numbers of the key's columns, in key order.
+    pub(super) key: Vec<u16>,
+    pub(super) key_types: Vec<ColumnType>,
+    pub(super) indexes: Vec<IndexSql>,
+    pub(super) has_unique_index: bool,
+    pub(super) create: String,
+    /// All columns of the row under a key.
+    pub(super) get: String,
+    /// All rows in key order.
+    pub(super) all: String,
+    pub(super) insert: String,
+    pub(super) upsert: String,
+    pub(super) delete: String,
+}
+
+/// One index of a table.
+#[derive(Debug)]
+pub(super) struct IndexSql {
+    pub(super) name: String,
+    pub(super) columns: Vec<u16>,
+    pub(super) types: Vec<ColumnType>,
+    pub(super) unique: bool,
+    /// Its name in the database, where indexes share one name space with tables. The dot keeps it
+    /// apart from every name that a manifest may have.
+    pub(super) sql_name: String,
+    pub(super) create: String,
+    /// The key of the row that holds a value (unique indexes).
+    pub(super) owner: String,
+}
+
+/// All tables of a manifest.
+pub(super) fn tables(manifest: &Manifest) -> Vec<TableSql> {
+    manifest.tables.iter().map(TableSql::new).collect()
+}
+
+impl TableSql {
+    fn new(table: &Table) -> Self {
+        let name = quote(&table.name);
+        let column_names: Vec<String> = table.columns.iter().map(|c| quote(&c.name)).collect();
+        let all_columns = column_names.join(", ");
+        let key = names(&column_names, &table.key);
+        let key_matches = matches(&key);
+        let places = vec!["?"; column_names.len()].join(", ");
+        let insert = format!("INSERT INTO {name} ({all_columns}) VALUES ({places})");
+        Self {
+            columns: table.column_types(),
+            key_types: table.key_types(),
+            indexes: table
+                .indexes
+                .iter()
+                .map(|index| IndexSql::new(table, index, &column_names))
+                .collect(),
+            has_unique_index: table.has_unique_index(),
+            create: create_table(table),
+            get: format!("SELECT {all_columns} FROM {name} WHERE {key_matches}"),
+            all: format!(
+                "SELECT {all_columns} FROM {name} ORDER BY {}",
+                key.join(", ")
+            ),
+            upsert: format!("{insert} {}", on_conflict(table, &column_names)),
+            insert,
+            delete: format!("DELETE FROM {name} WHERE {key_matches}"),
+            name: table.name.clone(),
+            key: table.key.clone(),
+            column_names,
+        }
+    }
+
+    /// What every flush runs, to see in advance whether SQLite takes it.
+    pub(super) fn flush_statements(&self) -> [&str; 3] {
+        [&self.insert, &self.upsert, &self.delete]
+    }
+}
+
+impl IndexSql {
+    fn new(table: &Table, index: &TableIndex, column_names: &[String]) -> Self {
+        let sql_name = format!("{}.{}", table.name, index.name);
+        let columns = names(column_names, &index.columns);
+        let key = names(column_names, &table.key);
+        let unique = if index.unique { "UNIQUE " } else { "" };
+        Self {
+            name: index.name.clone(),
+            types: table.types_of(&index.columns),
+            columns: index.columns.clone(),
+            unique: index.unique,
+            create: format!(
+                "CREATE {unique}INDEX {} ON {} ({})",
+                quote(&sql_name),
+                quote(&table.name),
+                columns.join(", ")
+            ),
+            owner: format!(
+                "SELECT {} FROM {} WHERE {}",
+                key.join(", "),
+                quote(&table.name),
+                matches(&columns)
+            ),
+            sql_name,
+        }
+    }
+}
+
+/// An identifier in quotes; the names of a manifest have none in them.
+pub(super) fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A table whose key is one integer is keyed by SQLite's own row number, the rest keep their rows in
+/// the B-tree of the key: either way a row is found in one descent and is stored once.
+fn create_table(table: &Table) -> String {
+    let mut sql = format!("CREATE TABLE {} (", quote(&table.name));
+    let row_number = row_number_column(table);
+    for (number, column) in table.columns.iter().enumerate() {
+        let _ = write!(sql, "{} {}", quote(&column.name), sql_type(column.kind));
+        if row_number == Some(number) {
+            sql.push_str(" PRIMARY KEY");
+        } else if !column.nullable {
+            sql.push_str(" NOT NULL");
+        }
+        if number + 1 < table.columns.len() {
+            sql.push_str(", ");
+        }
+    }
+    if row_number.is_some() {
+        sql.push_str(") STRICT");
+    } else {
+        let names: Vec<_> = table.columns.iter().map(|c| quote(&c.name)).collect();
+        let key = self::names(&names, &table.key).join(", ");
+        let _ = write!(sql, ", PRIMARY KEY ({key})) STRICT, WITHOUT ROWID");
+    }
+    sql
+}
+
+fn row_number_column(table: &Table) -> Option<usize> {
+    let &[only] = table.key.as_slice() else {
+        return None;
+    };
+    let column = &table.columns[usize::from(only)];
+    let integer = matches!(column.kind, ColumnType::Integer | ColumnType::Timestamp);
+    (integer && !column.nullable).then_some(usize::from(only))
+}
+
+fn sql_type(kind: ColumnType) -> &'static str {
+    match kind {
+        ColumnType::Boolean | ColumnType::Integer | ColumnType::Timestamp => "INTEGER",
+        ColumnType::Real => "REAL",
+        ColumnType::Text | ColumnType::Uuid | ColumnType::Json => "TEXT",
+        ColumnType::Bytes => "BLOB",
+    }
+}
+
+/// An upsert and never REPLACE, which would not fire delete triggers and leave full-text entries
+/// behind.
+fn on_conflict(table: &Table, column_names: &[String]) -> String {
+    let key = names(column_names, &table.key).join(", ");
+    let sets: Vec<String> = column_names
+        .iter()
+        .zip(0u16..)
+        .filter(|(_, number)| !table.key.contains(number))
+        .map(|(name, _)| format!("{name} = excluded.{name}"))
+        .collect();
+    if sets.is_empty() {
+        format!("ON CONFLICT ({key}) DO NOTHING")
+    } else {
+        format!("ON CONFLICT ({key}) DO UPDATE SET {}", sets.join(", "))
+    }
+}
+
+fn names(column_names: &[String], picked: &[u16]) -> Vec<String> {
+    picked
+        .iter()
+        .map(|&column| column_names[usize::from(column)].clone())
+        .collect()
+}
+
+fn matches(columns: &[String]) -> String {
+    let equal: Vec<String> = columns.iter().map(|name| format!("{name} = ?")).collect();
+    equal.join(" AND ")
+}
