@@ -67,6 +67,16 @@ pub enum LogError {
     Busy { path: PathBuf, waited_s: u64 },
     #[error("the event log at {path} is damaged")]
     Corrupt { path: PathBuf, source: Cause },
+    #[error("the event log at {path} ends at position {head}, and {seen} was seen before")]
+    Shorter {
+        path: PathBuf,
+        head: Position,
+        seen: Position,
+    },
+    #[error(
+        "the event log at {path} has more than 65,536 event types, which one reader can't tell apart"
+    )]
+    TooManyTypes { path: PathBuf },
     #[error("the event log at {path}: {doing} failed")]
     Storage {
         path: PathBuf,
@@ -123,6 +133,13 @@ impl LogError {
             Self::Corrupt { .. } => {
                 "restore it from a backup; `sqlite3 FILE 'PRAGMA integrity_check'` says more"
                     .to_owned()
+            }
+            Self::Shorter { .. } => {
+                "it was restored to an older state: replay what was built from the newer one"
+                    .to_owned()
+            }
+            Self::TooManyTypes { .. } => {
+                "a projection that names the types it wants has no such limit".to_owned()
             }
             Self::BadEvent { .. } | Self::Storage { .. } => return None,
         };

@@ -11,13 +11,17 @@
 //!
 //! This module must not know what reads the log.
 
+pub mod chain;
+mod check;
 mod error;
-mod text_column;
+mod follow;
+mod ids;
+pub mod sqlite;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-pub use text_column::TextColumn;
+pub use retell_contract::columns::TextColumn;
 
 pub use crate::event::{Hash, NewEvent, Position, StoredEvent};
 pub use error::{Cause, LogError};
@@ -102,7 +106,8 @@ pub trait EventLog: Send + Sync {
     /// if the log is shorter.
     async fn hash_at(&self, position: Position) -> Result<Option<Hash>, LogError>;
 
-    /// The next events after `after` that pass the filter, in order, at most `limit`.
+    /// The next events after `after` that pass the filter, in order, at most `limit`, and fewer
+    /// where they are large. Empty only where there are no more.
     async fn events(
         &self,
         filter: &EventFilter,
@@ -207,15 +212,10 @@ impl EventChunk {
         self.revisions.clear();
         self.occurred_at.clear();
         self.recorded_at.clear();
-        for column in [
-            &mut self.payloads,
-            &mut self.streams,
-            &mut self.ids,
-            &mut self.metadata,
-        ] {
-            column.ends.clear();
-            column.bytes.clear();
-        }
+        self.payloads.clear();
+        self.streams.clear();
+        self.ids.clear();
+        self.metadata.clear();
     }
 }
 
@@ -245,7 +245,8 @@ pub struct ImportProgress {
 
 /// One long input on its way into the log. Dropping it rolls back what was not committed.
 pub trait LogImport: Send {
-    /// Appends a batch and records the progress after it in the same transaction, unless the
+    /// Appends a batch of events whose JSON was checked and compacted already (only
+    /// [`EventLog::append`] does that itself), and records the progress after it in the same transaction, unless the
     /// import is atomic: then nothing is committed before [`finish`](Self::finish). Without a
     /// progress the input can't be recognised again, and nothing is recorded.
     fn append(

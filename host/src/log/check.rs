@@ -1,0 +1,58 @@
+//! What every event must satisfy, on every way into the log.
+
+use retell_contract::json;
+
+use super::{AppendRequest, LogError};
+use crate::event::NewEvent;
+use crate::limits::{EVENT_BYTES_MAX, NAME_BYTES_MAX};
+
+/// Checks an event's names and sizes. The message says what is wrong and what would be right.
+pub(super) fn check_event(event: &NewEvent) -> Result<(), String> {
+    check_name("stream", &event.stream)?;
+    check_name("type", &event.event_type)?;
+    if let Some(id) = &event.id {
+        check_name("id", id)?;
+    }
+    let bytes = event.data.len() + event.metadata.as_ref().map_or(0, String::len);
+    if bytes > EVENT_BYTES_MAX {
+        return Err(format!(
+            "the event's data and metadata take {bytes} bytes, an event may take {EVENT_BYTES_MAX}"
+        ));
+    }
+    Ok(())
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err(format!("`{what}` is empty"));
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(format!(
+            "`{what}` is {} bytes long, it may be {NAME_BYTES_MAX}",
+            name.len()
+        ));
+    }
+    if name.contains('\0') {
+        return Err(format!(
+            "`{what}` holds the character U+0000, which no name may"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a request and compacts its JSON.
+pub(super) fn admit(mut request: AppendRequest) -> Result<AppendRequest, LogError> {
+    for (index, event) in request.events.iter_mut().enumerate() {
+        let bad = |problem| LogError::BadEvent { problem, index };
+        event.data = compact("data", &event.data).map_err(bad)?;
+        if let Some(metadata) = &event.metadata {
+            event.metadata = Some(compact("metadata", metadata).map_err(bad)?);
+        }
+        check_event(event).map_err(bad)?;
+    }
+    Ok(request)
+}
+
+fn compact(what: &str, text: &str) -> Result<String, String> {
+    json::compact(text.as_bytes()).map_err(|error| format!("`{what}` is {error}"))
+}

@@ -1,0 +1,62 @@
+//! Connections to the log's database file, set up for what they are used for.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::limits::LOG_BUSY_TIMEOUT;
+
+/// Between two looks at whether another process's transaction is over. Short, because a process
+/// that imports leaves the others only short gaps.
+const BUSY_POLL: Duration = Duration::from_millis(1);
+/// Statements kept prepared on one connection.
+const STATEMENTS_MAX: usize = 64;
+
+/// A connection that appends. The file must exist.
+pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    set_up(&connection)?;
+    // FULL: what was acknowledged survives a power cut. The page cache holds the hot parts of the
+    // three indexes; the log's journal is checkpointed every 16 MiB and cut back after a burst.
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL;
+         PRAGMA cache_size = -65536;
+         PRAGMA wal_autocheckpoint = 4096;
+         PRAGMA journal_size_limit = 67108864;",
+    )?;
+    Ok(connection)
+}
+
+/// A connection that can't write, not even by mistake.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    set_up(&connection)?;
+    connection.execute_batch(
+        "PRAGMA query_only = ON;
+         PRAGMA cache_size = -16384;
+         PRAGMA mmap_size = 1073741824;",
+    )?;
+    Ok(connection)
+}
+
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_handler(Some(wait_a_little))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(())
+}
+
+fn wait_a_little(polls: i32) -> bool {
+    let polls = u32::try_from(polls).unwrap_or(u32::MAX);
+    if BUSY_POLL.saturating_mul(polls) >= LOG_BUSY_TIMEOUT {
+        return false;
+    }
+    std::thread::sleep(BUSY_POLL);
+    true
+}

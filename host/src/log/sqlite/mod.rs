@@ -1,0 +1,260 @@
+//! The event log in an SQLite file. Appending and reading step prepared statements on connections
+//! of their own; sqlx runs the migrations.
+
+mod connection;
+mod errors;
+mod import;
+mod open;
+mod query;
+mod reader;
+mod verify;
+mod watch;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use super::check::admit;
+use super::follow::Signal;
+use super::{
+    AppendRequest, Appended, EnvelopeParts, EventFilter, EventLog, Head, ImportPlan,
+    ImportProgress, LogError, LogImport, LogReader, LogWatch, TypeFilter, chain,
+};
+use crate::clock::{self, Clock};
+use crate::event::{Hash, Position, StoredEvent};
+use errors::explain;
+pub use open::OpenMode;
+use writer::Writer;
+
+/// An open log. Clones share it.
+#[derive(Clone)]
+pub struct SqliteLog {
+    shared: Arc<Shared>,
+    /// Whether opening created the log or changed its schema.
+    prepared: bool,
+}
+
+struct Shared {
+    path: PathBuf,
+    log_id: String,
+    first_previous: Hash,
+    clock: Arc<dyn Clock>,
+    signal: Arc<Signal>,
+    /// Opened by the first append: a command that only reads never has one.
+    writer: Mutex<Option<Writer>>,
+    reader: Mutex<Connection>,
+}
+
+impl SqliteLog {
+    /// Opens the log at `path`, and creates or migrates it as far as the mode allows.
+    pub async fn open(path: impl Into<PathBuf>, mode: OpenMode) -> Result<Self, LogError> {
+        Self::open_with_clock(path, mode, clock::system()).await
+    }
+
+    /// [`open`](Self::open) with another source of the recorded times.
+    pub async fn open_with_clock(
+        path: impl Into<PathBuf>,
+        mode: OpenMode,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, LogError> {
+        let path = path.into();
+        let (identity, prepared) = open::prepare(&path, mode, clock.now_us()).await?;
+        let reader = connection::open_reader(&path)
+            .map_err(|error| explain(&path, "opening the database", error))?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                first_previous: chain::first_previous(&identity.log_id),
+                log_id: identity.log_id,
+                path,
+                clock,
+                signal: Arc::new(Signal::default()),
+                writer: Mutex::new(None),
+                reader: Mutex::new(reader),
+            }),
+            prepared,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Whether opening it created the log or changed its schema.
+    pub fn was_prepared(&self) -> bool {
+        self.prepared
+    }
+
+    /// Recomputes the hash chain over the whole log; blocking. Gives the head, or the first
+    /// position that does not fit.
+    pub fn verify_chain(&self) -> Result<Result<Head, Position>, LogError> {
+        verify::verify_chain(&self.shared)
+    }
+
+    /// Runs blocking work off the async threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<T, LogError> {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || work(&shared))
+            .await
+            .unwrap_or_else(|stopped| match stopped.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(cancelled) => Err(LogError::Storage {
+                    path: self.shared.path.clone(),
+                    doing: "waiting for the work's thread",
+                    source: cancelled.into(),
+                }),
+            })
+    }
+}
+
+impl Shared {
+    fn open_writer(&self) -> Result<Writer, LogError> {
+        Writer::open(&self.path, self.first_previous)
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Connection> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append(&self, request: &AppendRequest) -> Result<Appended, LogError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = match &mut *writer {
+            Some(writer) => writer,
+            none => none.insert(self.open_writer()?),
+        };
+        writer.begin(self.clock.now_us())?;
+        let added = add_all(writer, request);
+        match added {
+            Ok(appended) => {
+                self.signal.announce(writer.commit()?);
+                Ok(appended)
+            }
+            Err(error) => {
+                writer.rollback();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Inside a transaction: ids first, then expected revisions, then the events.
+fn add_all(writer: &mut Writer, request: &AppendRequest) -> Result<Appended, LogError> {
+    if !request.expected.is_empty() && !writer.all_there(&request.events)? {
+        for (stream, expected) in &request.expected {
+            let actual = writer.revision(stream)?;
+            if actual != *expected {
+                return Err(LogError::Revision {
+                    stream: stream.clone(),
+                    expected: *expected,
+                    actual,
+                });
+            }
+        }
+    }
+    writer.add(&request.events)
+}
+
+#[async_trait]
+impl EventLog for SqliteLog {
+    fn log_id(&self) -> &str {
+        &self.shared.log_id
+    }
+
+    async fn append(&self, request: AppendRequest) -> Result<Appended, LogError> {
+        self.blocking(move |shared| shared.append(&admit(request)?))
+            .await
+    }
+
+    async fn head(&self) -> Result<Head, LogError> {
+        self.blocking(|shared| query::head(shared, &shared.reader()))
+            .await
+    }
+
+    async fn hash_at(&self, position: Position) -> Result<Option<Hash>, LogError> {
+        self.blocking(move |shared| query::hash_at(shared, &shared.reader(), position))
+            .await
+    }
+
+    async fn events(
+        &self,
+        filter: &EventFilter,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, LogError> {
+        let filter = filter.clone();
+        self.blocking(move |shared| query::events(shared, &shared.reader(), &filter, after, limit))
+            .await
+    }
+
+    fn reader(
+        &self,
+        types: TypeFilter,
+        parts: EnvelopeParts,
+    ) -> Result<Box<dyn LogReader>, LogError> {
+        Ok(Box::new(reader::SqliteReader::open(
+            Arc::clone(&self.shared),
+            types,
+            parts,
+        )?))
+    }
+
+    fn watch(&self) -> Result<Box<dyn LogWatch>, LogError> {
+        Ok(Box::new(watch::SqliteWatch::open(
+            &self.shared.path,
+            Arc::clone(&self.shared.signal),
+        )?))
+    }
+
+    fn interrupted_imports(&self) -> Result<Vec<ImportProgress>, LogError> {
+        import::interrupted(&self.shared, &self.shared.reader())
+    }
+
+    fn import(&self, plan: ImportPlan) -> Result<Box<dyn LogImport>, LogError> {
+        Ok(Box::new(import::SqliteImport::start(
+            Arc::clone(&self.shared),
+            plan,
+        )?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::NewEvent;
+
+    #[tokio::test]
+    async fn appends_and_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = SqliteLog::open(folder.path().join("log.db"), OpenMode::CreateIfMissing)
+            .await
+            .unwrap();
+        let events = (0..10)
+            .map(|i| NewEvent {
+                stream: format!("s{}", i % 3),
+                event_type: "T".to_owned(),
+                data: format!("{{\"i\": {i}}}"),
+                ..NewEvent::default()
+            })
+            .collect();
+        let request = AppendRequest {
+            events,
+            expected: vec![],
+        };
+        assert_eq!(log.append(request).await.unwrap().last(), Some(10));
+        let head = log.head().await.unwrap();
+        assert_eq!(log.verify_chain().unwrap(), Ok(head));
+        let mut reader = log
+            .reader(TypeFilter::All, EnvelopeParts::default())
+            .unwrap();
+        let mut chunk = super::super::EventChunk::new(100, 1 << 20);
+        reader.read(0, u64::MAX, &mut chunk).unwrap();
+        assert_eq!(chunk.positions, (1..=10).collect::<Vec<_>>());
+        assert_eq!(chunk.payloads.get(9), Some("{\"i\":9}"));
+        assert_eq!((chunk.reached, chunk.reached_hash), (10, head.hash));
+    }
+}

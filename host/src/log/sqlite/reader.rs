@@ -1,0 +1,401 @@
+//! Reading the log in bulk, filtered by type, at a cost that follows the events returned.
+//!
+//! Where most events are wanted, positions are scanned and types looked at on the way. Where few
+//! are, the index on types gives the positions of one window of the log, and the events are fetched
+//! one by one. Which of the two, and how wide the window, follows how densely the wanted events
+//! came until now. A plain `type IN (…) ORDER BY position LIMIT n` would sort everything that is
+//! left of the log for each chunk.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{CachedStatement, Connection, Row, params_from_iter};
+
+use super::Shared;
+use super::connection::open_reader;
+use super::errors::explain;
+use super::query;
+use crate::event::Position;
+use crate::log::{EnvelopeParts, EventChunk, LogError, LogReader, TypeFilter};
+
+/// With fewer wanted events than one in so many, the index is faster than the scan …
+const SPARSE: u64 = 8;
+/// … and with more than one in so many, the scan is faster again.
+const DENSE: u64 = 4;
+/// Events looked at in one read, so that a snapshot never lasts long.
+const SCANNED_MAX: u64 = 65_536;
+/// More types than this are always scanned for: each costs a search in every window.
+const INDEXED_TYPES_MAX: usize = 256;
+
+pub(super) struct SqliteReader {
+    connection: Connection,
+    shared: Arc<Shared>,
+    columns: Columns,
+    names: TypeNames,
+    wanted: Option<Vec<String>>,
+    pace: Pace,
+    /// Positions that the index gave, reused.
+    found: Vec<Position>,
+}
+
+/// The statements, with just the columns that were asked for.
+struct Columns {
+    parts: EnvelopeParts,
+    scan: String,
+    fetch: String,
+    window: String,
+}
+
+/// How dense the wanted events are, and thus how to look for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    Scan,
+    /// Look through the index at windows of so many positions.
+    Windows(u64),
+}
+
+impl SqliteReader {
+    pub(super) fn open(
+        shared: Arc<Shared>,
+        types: TypeFilter,
+        parts: EnvelopeParts,
+    ) -> Result<Self, LogError> {
+        let wanted = match types {
+            TypeFilter::All => None,
+            TypeFilter::Only(mut names) => {
+                names.sort_unstable();
+                names.dedup();
+                Some(names)
+            }
+        };
+        let connection = open_reader(&shared.path)
+            .map_err(|error| explain(&shared.path, "opening the database", error))?;
+        Ok(Self {
+            connection,
+            columns: Columns::new(parts, wanted.as_ref().map_or(0, Vec::len)),
+            names: TypeNames::new(wanted.as_deref()),
+            wanted,
+            pace: Pace::Scan,
+            found: Vec::new(),
+            shared,
+        })
+    }
+
+    fn read_chunk(
+        &mut self,
+        after: Position,
+        up_to: Position,
+        chunk: &mut EventChunk,
+    ) -> Result<Option<Position>, rusqlite::Error> {
+        let head: Position = self
+            .connection
+            .prepare_cached("SELECT coalesce(max(position), 0) FROM events")?
+            .query_row([], |row| row.get(0))?;
+        if head < after {
+            return Ok(Some(head));
+        }
+        let up_to = up_to.min(head);
+        chunk.reached = after;
+        while chunk.reached < up_to && !is_full(chunk) {
+            match self.pace {
+                Pace::Scan => {
+                    self.scan(up_to, chunk)?;
+                    break;
+                }
+                Pace::Windows(width) => {
+                    if !self.window(width, up_to, chunk)? {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks at one position after the other.
+    fn scan(&mut self, up_to: Position, chunk: &mut EventChunk) -> rusqlite::Result<()> {
+        let (began, before) = (chunk.reached, chunk.len());
+        let up_to = up_to.min(began.saturating_add(SCANNED_MAX));
+        let mut statement = self.connection.prepare_cached(&self.columns.scan)?;
+        let mut rows = statement.query((began, up_to))?;
+        while let Some(row) = rows.next()? {
+            let event_type = row.get_ref(1)?.as_str()?;
+            if let Some(code) = self.names.code(event_type, chunk) {
+                if !push(row, code, self.columns.parts, chunk)? {
+                    break;
+                }
+            }
+            chunk.reached = row.get(0)?;
+            if is_full(chunk) {
+                break;
+            }
+        }
+        let looked_at = chunk.reached - began;
+        let hits = (chunk.len() - before) as u64;
+        if let Some(wanted) = &self.wanted
+            && wanted.len() <= INDEXED_TYPES_MAX
+            && looked_at >= 1_000
+            && hits * SPARSE < looked_at
+        {
+            self.pace = Pace::Windows(looked_at * 2);
+        }
+        Ok(())
+    }
+
+    /// Looks at the wanted types only, within the next `width` positions. `false`: the chunk is
+    /// full.
+    fn window(
+        &mut self,
+        width: u64,
+        up_to: Position,
+        chunk: &mut EventChunk,
+    ) -> rusqlite::Result<bool> {
+        let began = chunk.reached;
+        let end = up_to.min(began.saturating_add(width));
+        self.found.clear();
+        {
+            let mut statement = self.connection.prepare_cached(&self.columns.window)?;
+            let bounds = [&began as &dyn rusqlite::ToSql, &end];
+            let types = self
+                .wanted
+                .iter()
+                .flatten()
+                .map(|name| name as &dyn rusqlite::ToSql);
+            let mut rows = statement.query(params_from_iter(bounds.into_iter().chain(types)))?;
+            while let Some(row) = rows.next()? {
+                self.found.push(row.get(0)?);
+            }
+        }
+        let limit = chunk.limit_events as u64;
+        let hits = self.found.len() as u64;
+        let mut fetch: CachedStatement<'_> = self.connection.prepare_cached(&self.columns.fetch)?;
+        for position in &self.found {
+            let mut rows = fetch.query([position])?;
+            let Some(row) = rows.next()? else { continue };
+            let event_type = row.get_ref(1)?.as_str()?;
+            if let Some(code) = self.names.code(event_type, chunk)
+                && !push(row, code, self.columns.parts, chunk)?
+            {
+                self.pace = next_pace(width, end - began, hits, limit);
+                return Ok(false);
+            }
+            chunk.reached = *position;
+            if is_full(chunk) && *position < end {
+                self.pace = next_pace(width, end - began, hits, limit);
+                return Ok(false);
+            }
+        }
+        chunk.reached = end;
+        self.pace = next_pace(width, end - began, hits, limit);
+        Ok(!is_full(chunk))
+    }
+}
+
+/// Aims at windows that fill half a chunk, so that little is looked up twice.
+fn next_pace(width: u64, looked_at: u64, hits: u64, limit: u64) -> Pace {
+    if looked_at >= 1_000 && hits * DENSE > looked_at {
+        Pace::Scan
+    } else if hits > limit {
+        Pace::Windows((width / 2).max(1_000))
+    } else if hits * 2 < limit {
+        Pace::Windows(width.saturating_mul(2))
+    } else {
+        Pace::Windows(width)
+    }
+}
+
+fn is_full(chunk: &EventChunk) -> bool {
+    chunk.len() >= chunk.limit_events || chunk.payloads.bytes.len() >= chunk.limit_bytes
+}
+
+/// Copies an event into the chunk; `false` if it does not fit any more.
+fn push(
+    row: &Row<'_>,
+    code: u16,
+    parts: EnvelopeParts,
+    chunk: &mut EventChunk,
+) -> rusqlite::Result<bool> {
+    // An erased payload is gone for good.
+    let payload = row.get_ref(5)?.as_str_or_null()?.unwrap_or("null");
+    if !chunk.is_empty() && chunk.payloads.bytes.len() + payload.len() > chunk.limit_bytes {
+        return Ok(false);
+    }
+    chunk.positions.push(row.get(0)?);
+    chunk.types.push(code);
+    chunk.revisions.push(row.get(2)?);
+    chunk.occurred_at.push(row.get(3)?);
+    chunk.recorded_at.push(row.get(4)?);
+    chunk.payloads.push(payload);
+    let mut column = 6;
+    let mut next = || {
+        column += 1;
+        column - 1
+    };
+    if parts.stream {
+        chunk.streams.push(row.get_ref(next())?.as_str()?);
+    }
+    if parts.id {
+        chunk.ids.push(row.get_ref(next())?.as_str()?);
+    }
+    if parts.metadata {
+        let metadata = row.get_ref(next())?.as_str_or_null()?;
+        chunk.metadata.push(metadata.unwrap_or_default());
+    }
+    Ok(true)
+}
+
+impl LogReader for SqliteReader {
+    fn read(
+        &mut self,
+        after: Position,
+        up_to: Position,
+        chunk: &mut EventChunk,
+    ) -> Result<(), LogError> {
+        chunk.clear();
+        self.names.agree_with(chunk);
+        let shared = Arc::clone(&self.shared);
+        let failed = |error| explain(&shared.path, "reading events", error);
+        // One snapshot for the head and the events; it ends here, since an open one would stop
+        // SQLite from ever shortening its journal.
+        self.connection.execute_batch("BEGIN").map_err(failed)?;
+        let read = self.read_chunk(after, up_to, chunk);
+        self.connection.execute_batch("COMMIT").map_err(failed)?;
+        let shorter = |head| LogError::Shorter {
+            path: shared.path.clone(),
+            head,
+            seen: after,
+        };
+        if let Some(head) = read.map_err(failed)? {
+            return Err(shorter(head));
+        }
+        if self.names.overflowed {
+            return Err(LogError::TooManyTypes {
+                path: shared.path.clone(),
+            });
+        }
+        chunk.reached_hash =
+            query::hash_at(&shared, &self.connection, chunk.reached)?.ok_or_else(|| shorter(0))?;
+        Ok(())
+    }
+}
+
+impl Columns {
+    fn new(parts: EnvelopeParts, wanted: usize) -> Self {
+        let mut columns =
+            "SELECT position, type, revision, occurred_at, recorded_at, payload".to_owned();
+        for (asked, column) in [
+            (parts.stream, ", stream"),
+            (parts.id, ", id"),
+            (parts.metadata, ", metadata"),
+        ] {
+            if asked {
+                columns.push_str(column);
+            }
+        }
+        let types = vec!["?"; wanted].join(", ");
+        Self {
+            parts,
+            scan: format!(
+                "{columns} FROM events NOT INDEXED
+                 WHERE position > ?1 AND position <= ?2 ORDER BY position"
+            ),
+            fetch: format!("{columns} FROM events WHERE position = ?1"),
+            window: format!(
+                "SELECT position FROM events INDEXED BY events_type
+                 WHERE position > ? AND position <= ? AND type IN ({types}) ORDER BY position"
+            ),
+        }
+    }
+}
+
+/// Which types are wanted, and the numbers they have in the chunks.
+struct TypeNames {
+    /// Number by name; `None`: not wanted. Unknown names are wanted unless there is a filter.
+    codes: HashMap<Box<str>, Option<u16>>,
+    names: Vec<String>,
+    filtered: bool,
+    /// Types come in runs: the last one met.
+    last: String,
+    last_code: Option<u16>,
+    /// A type came that no number was left for.
+    overflowed: bool,
+}
+
+impl TypeNames {
+    fn new(wanted: Option<&[String]>) -> Self {
+        let mut known = Self {
+            codes: HashMap::new(),
+            names: Vec::new(),
+            filtered: wanted.is_some(),
+            last: String::new(),
+            last_code: None,
+            overflowed: false,
+        };
+        for name in wanted.unwrap_or_default() {
+            known.add(name);
+        }
+        known
+    }
+
+    fn add(&mut self, name: &str) -> Option<u16> {
+        let Ok(code) = u16::try_from(self.names.len()) else {
+            self.overflowed = true;
+            return None;
+        };
+        self.names.push(name.to_owned());
+        self.codes.insert(name.into(), Some(code));
+        Some(code)
+    }
+
+    /// Chunks keep the numbers they have given out; a chunk that another reader filled brings its
+    /// own.
+    fn agree_with(&mut self, chunk: &mut EventChunk) {
+        if chunk.type_names.len() <= self.names.len() && self.names.starts_with(&chunk.type_names) {
+            chunk
+                .type_names
+                .extend_from_slice(&self.names[chunk.type_names.len()..]);
+            return;
+        }
+        let before = std::mem::take(&mut self.names);
+        self.last.clear();
+        for name in &chunk.type_names {
+            if !self.filtered || self.codes.get(name.as_str()).is_some_and(Option::is_some) {
+                self.add(name);
+            } else {
+                self.names.push(name.clone());
+            }
+        }
+        for name in before {
+            if !self.names.contains(&name) {
+                self.add(&name);
+            }
+        }
+        chunk.type_names.clone_from(&self.names);
+    }
+
+    /// The number of a type in the chunk, or `None` if it is not wanted.
+    fn code(&mut self, name: &str, chunk: &mut EventChunk) -> Option<u16> {
+        if self.last == name {
+            return self.last_code;
+        }
+        let code = match self.codes.get(name) {
+            Some(code) => *code,
+            None if self.filtered => {
+                // Remembered, so that the next one is found at once.
+                self.codes.insert(name.into(), None);
+                None
+            }
+            None => {
+                let code = self.add(name);
+                if code.is_some() {
+                    chunk.type_names.push(name.to_owned());
+                }
+                code
+            }
+        };
+        self.last.clear();
+        self.last.push_str(name);
+        self.last_code = code;
+        code
+    }
+}
