@@ -63,4 +63,8 @@ pub const READ_MODEL_WAL_PAGES: u32 = 1_000;
 /// A read model's WAL is cut back to this size once it is moved into the file, in bytes.
 pub const READ_MODEL_WAL_BYTES_KEPT: i64 = 64 << 20;
 /// How long one after-replay SQL script may run.
-pub const AFTER_REPLAY_TIME_MAX: Duration = Duration::from_secs(3600);
+pub const AFTER_REPLAY_TIME_MAX: Duration = Duration::from_hours(1);
+/// Longest SQL of a query, in bytes.
+pub const QUERY_SQL_BYTES_MAX: i32 = 1 << 20;
+/// Largest value and largest row that a query may make, in bytes.
+pub const QUERY_VALUE_BYTES_MAX: usize = 64 << 20;

@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod conformance;
 mod error;
+pub mod publish;
+pub mod query;
 pub mod sqlite;
 
 pub use error::ReadModelError;

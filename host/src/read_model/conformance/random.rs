@@ -184,7 +184,7 @@ fn scan(model: &mut dyn ReadModel, table: &Table, rows: &Rows, step: &Step) {
     assert_eq!(found, expected);
 }
 
-fn number_of<'a>(number: Index, rows: &'a Rows) -> Option<&'a Vec<Value>> {
+fn number_of(number: Index, rows: &Rows) -> Option<&Vec<Value>> {
     (!rows.is_empty()).then(|| rows.values().nth(number.index(rows.len())))?
 }
 

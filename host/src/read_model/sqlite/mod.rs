@@ -1,10 +1,13 @@
 //! A read model in an SQLite file of its own.
 
+mod digest;
 mod fault;
 mod guard;
 mod open;
 mod provenance;
+mod query;
 mod ready;
+mod retire;
 mod rows;
 mod scan;
 mod schema;
@@ -19,6 +22,8 @@ use retell_contract::row::key_of_row;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::clock::{self, Clock};
+use crate::digest::ContentDigest;
+use crate::read_model::query::{QueryError, QueryLimits, RowSink};
 use crate::read_model::{
     Checkpoint, KeyedRow, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role, RowChange,
 };
@@ -88,6 +93,27 @@ impl SqliteReadModel {
             .execute(provenance::UPDATE_ROLE, [role.as_str()])
             .map_err(|error| fault(path, Doing::Write, error))?;
         Ok(())
+    }
+
+    /// The digest of the read model's tables and the position they stand at, in one snapshot.
+    pub fn digest(path: &Path, manifest: &Manifest) -> Result<ContentDigest, ReadModelError> {
+        digest::digest(path, manifest)
+    }
+
+    /// Runs a read-only query and hands its rows to `sink`.
+    pub fn query(
+        path: &Path,
+        sql: &str,
+        limits: QueryLimits,
+        sink: &mut dyn RowSink,
+    ) -> Result<(), QueryError> {
+        query::query(path, sql, limits, sink)
+    }
+
+    /// Drops the read model's tables and then its files; readers who have it open get an error. Does
+    /// the rest where an earlier call was cut off, and nothing where nothing is left.
+    pub fn drop_read_model(path: &Path) -> Result<(), ReadModelError> {
+        retire::drop_read_model(path)
     }
 
     fn new(

@@ -327,3 +327,87 @@ fn looking_for_a_read_model_makes_no_files() {
     assert!(folder.status().is_err());
     assert!(!folder.path().parent().expect("has one").exists());
 }
+
+#[test]
+fn the_digest_is_of_the_content_and_not_of_its_making() {
+    let digest = |folder: &Folder, manifest: &Manifest| {
+        SqliteReadModel::digest(&folder.path(), manifest).expect("reads")
+    };
+    let entries = ["ann", "bob", "cat"].map(|id| person(id, Some(&format!("{id}@x")), None, 1));
+    let one = Folder::new();
+    let mut model = one.create(&people(), &provenance(), 1).expect("creates");
+    let empty = digest(&one, &people());
+    model
+        .write(&entries.each_ref().map(|e| put(e, true)))
+        .expect("writes");
+    // What is not committed is not in it.
+    assert_eq!(digest(&one, &people()), empty);
+    model.commit(at(9), 0.0).expect("commits");
+
+    let (other, mut slow, result) = after(FULL_TEXT);
+    result.expect("gets ready");
+    for entry in entries.iter().rev() {
+        slow.write(&[put(entry, false)]).expect("writes");
+        slow.commit(at(9), 0.0).expect("commits");
+    }
+    let mut renamed = people();
+    renamed.tables.reverse();
+    let (a, b) = (digest(&one, &people()), digest(&other, &renamed));
+    assert_eq!(a, b);
+    assert_eq!(a.position, 9);
+    assert_ne!(a.digest, empty.digest);
+}
+
+#[test]
+fn readers_of_a_dropped_read_model_get_an_error_and_no_stale_rows() {
+    let (folder, model, result) = after(FULL_TEXT);
+    result.expect("gets ready");
+    let reader = rusqlite::Connection::open(folder.path()).expect("opens");
+    let count = || {
+        reader.query_row("SELECT count(*) FROM person", [], |row| {
+            row.get::<_, i64>(0)
+        })
+    };
+    assert_eq!(count(), Ok(1));
+    model.close().expect("closes");
+    SqliteReadModel::drop_read_model(&folder.path()).expect("drops");
+    let error = count().expect_err("has no table any more").to_string();
+    assert!(error.contains("no such table"), "{error}");
+    drop(reader);
+    let left = std::fs::read_dir(folder.path().parent().expect("has one")).expect("reads");
+    assert_eq!(left.count(), 0);
+    SqliteReadModel::drop_read_model(&folder.path()).expect("has nothing left to do");
+}
+
+#[test]
+fn a_drop_that_was_cut_off_is_finished_by_the_next() {
+    let folder = Folder::new();
+    drop(folder.create(&people(), &provenance(), 1).expect("creates"));
+    let outside = rusqlite::Connection::open(folder.path()).expect("opens");
+    outside
+        .execute_batch("DROP TABLE person; DROP TABLE visit; DROP TABLE retell_read_model")
+        .expect("drops");
+    drop(outside);
+    SqliteReadModel::drop_read_model(&folder.path()).expect("finishes");
+    assert!(!folder.path().exists());
+}
+
+#[test]
+fn only_read_models_are_dropped() {
+    let folder = Folder::new();
+    let path = folder.path();
+    std::fs::create_dir_all(path.parent().expect("has one")).expect("makes it");
+    let foreign = rusqlite::Connection::open(&path).expect("opens");
+    foreign
+        .execute_batch("CREATE TABLE mine (a)")
+        .expect("writes");
+    drop(foreign);
+    let error = SqliteReadModel::drop_read_model(&path).expect_err("is refused");
+    assert!(
+        matches!(error, ReadModelError::NotAReadModel { .. }),
+        "{error}"
+    );
+    std::fs::write(&path, "a letter to my aunt").expect("writes");
+    SqliteReadModel::drop_read_model(&path).expect_err("is refused");
+    assert!(path.exists());
+}

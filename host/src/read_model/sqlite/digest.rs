@@ -1,0 +1,41 @@
+//! The content digest, read in one snapshot.
+
+use std::path::Path;
+
+use retell_contract::manifest::Manifest;
+
+use super::fault::{Doing, fault};
+use super::{open, provenance, read_fault, rows, schema};
+use crate::digest::{ContentDigest, Digester};
+use crate::read_model::ReadModelError;
+
+pub(super) fn digest(path: &Path, manifest: &Manifest) -> Result<ContentDigest, ReadModelError> {
+    let reading = |error| fault(path, Doing::Read, error);
+    let connection = open::connect_read_only(path)?;
+    // One transaction is one snapshot: the position is that of the rows.
+    connection.execute_batch("BEGIN").map_err(reading)?;
+    let position = provenance::read(&connection, path)?
+        .status
+        .checkpoint
+        .position;
+    let mut tables = schema::tables(manifest);
+    tables.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut digester = Digester::default();
+    let mut bytes = Vec::new();
+    for table in &tables {
+        digester.table(&table.name);
+        let mut statement = connection.prepare(&table.all).map_err(reading)?;
+        let mut read = statement.raw_query();
+        while let Some(row) = read.next().map_err(reading)? {
+            bytes.clear();
+            rows::push_row(&mut bytes, row, &table.columns)
+                .map_err(|error| read_fault(path, error))?;
+            digester.row(&bytes);
+        }
+        digester.end_table();
+    }
+    Ok(ContentDigest {
+        position,
+        digest: digester.finish(),
+    })
+}

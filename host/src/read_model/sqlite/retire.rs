@@ -1,0 +1,78 @@
+//! Dropping a read model for good.
+//!
+//! Unlinking the file alone would leave readers that have it open with stale rows for ever, so the
+//! tables go first: their next statement fails, and they open the live read model again.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::fault::{Doing, fault, io_fault};
+use super::schema::quote;
+use super::{open, provenance};
+use crate::read_model::ReadModelError;
+
+/// Files that belong to a database, the database first: what is left without it is harmless.
+const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+
+pub(super) fn drop_read_model(path: &Path) -> Result<(), ReadModelError> {
+    match open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        Ok(connection) => match drop_tables(&connection, path) {
+            // A damaged file has no readers to save from stale rows.
+            Ok(()) | Err(ReadModelError::Malformed { .. }) => {}
+            Err(error) => return Err(error),
+        },
+        // Dropped before, by a run that did not come to its end.
+        Err(ReadModelError::Missing { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    for suffix in SUFFIXES {
+        match std::fs::remove_file(open::side_file(path, suffix)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(io_fault(path, Doing::Drop, error));
+            }
+            _ => {}
+        }
+    }
+    let Some(folder) = path.parent().filter(|folder| folder.is_dir()) else {
+        return Ok(());
+    };
+    std::fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| io_fault(path, Doing::Drop, error))
+}
+
+fn drop_tables(connection: &Connection, path: &Path) -> Result<(), ReadModelError> {
+    let dropping = |error| fault(path, Doing::Drop, error);
+    connection
+        .execute_batch("BEGIN IMMEDIATE")
+        .map_err(dropping)?;
+    let things = things(connection).map_err(dropping)?;
+    if things.is_empty() {
+        return Ok(());
+    }
+    // The path comes from a catalog; still, what is not a read model is not ours to destroy.
+    provenance::read(connection, path)?;
+    for (kind, name) in things {
+        // A virtual table takes the tables it is made of with it.
+        let sql = format!("DROP {kind} IF EXISTS {}", quote(&name));
+        connection.execute_batch(&sql).map_err(dropping)?;
+    }
+    connection.execute_batch("COMMIT").map_err(dropping)?;
+    // Readers that come by the file's own name, without its WAL, must not find rows either.
+    let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    Ok(())
+}
+
+/// Views, triggers and tables, virtual tables before plain ones; retell's own table at the very end.
+fn things(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+    let mut statement = connection.prepare(
+        "SELECT type, name FROM sqlite_schema
+         WHERE type IN ('table', 'view', 'trigger') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+         ORDER BY name = 'retell_read_model', type = 'table',
+             coalesce(sql, '') NOT LIKE 'create virtual%', name",
+    )?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
+}
