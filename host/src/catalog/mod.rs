@@ -1,0 +1,235 @@
+//! The catalog: which modules there are, which versions of which projections, where their builds
+//! are, and which version is live. It is the truth; links and views follow it.
+//!
+//! Each method is one transaction: it happens whole or not at all, and is durable when it returns.
+//! A change of status is decided by [`Status::after`] on the status found in that transaction.
+
+pub mod lease;
+pub mod sqlite;
+
+use async_trait::async_trait;
+use retell_contract::manifest::Manifest;
+
+use crate::event::Position;
+use crate::lifecycle::state::{Change, Refusal, Status};
+
+/// What the catalog could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    #[error("the catalog could not {what}")]
+    Storage { what: &'static str, source: sqlx::Error },
+    #[error("the catalog was written by a newer retell (catalog migration {found})")]
+    Newer { found: i64 },
+    #[error("the catalog is from an older retell, or there is none yet")]
+    Older,
+    #[error("the catalog's migrations failed")]
+    Migration { source: sqlx::migrate::MigrateError },
+    #[error("the catalog is damaged: {what}")]
+    Damaged { what: String },
+    #[error("there is no version {version} of {projection}")]
+    NoVersion { projection: String, version: String },
+    #[error("{projection}@{version} is another module already: {digest}")]
+    OtherModule { projection: String, version: String, digest: String },
+    #[error("{projection}@{version} can't be changed so")]
+    Refused { projection: String, version: String, source: Refusal },
+    #[error("{projection}@{version} has a successor in the making already")]
+    SuccessorExists { projection: String, version: String },
+}
+
+/// A module as the catalog keeps it.
+#[derive(Debug, Clone)]
+pub struct ModuleRecord {
+    /// SHA-256 of the bytes, lower-case hex.
+    pub digest: String,
+    pub manifest: Manifest,
+    pub contract: String,
+    pub sdk: String,
+}
+
+/// What a build is to its version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The version's read model.
+    Current,
+    /// Being built to take its place.
+    Successor,
+}
+
+/// One read model of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    pub id: i64,
+    pub projection: String,
+    pub version: String,
+    /// Where its read model is: a file's path.
+    pub location: String,
+    /// Stops at this position; none follows the head for ever.
+    pub until: Option<Position>,
+}
+
+/// One version of a projection.
+#[derive(Debug, Clone)]
+pub struct VersionRecord {
+    pub projection: String,
+    pub version: semver::Version,
+    pub digest: String,
+    pub status: Status,
+    pub promote_when_ready: bool,
+    /// Its read model; none once it is retired.
+    pub current: Option<Build>,
+    /// A read model in the making that will take the current one's place.
+    pub successor: Option<Build>,
+}
+
+impl VersionRecord {
+    /// `articles@2.1.0`
+    pub fn name(&self) -> String {
+        format!("{}@{}", self.projection, self.version)
+    }
+}
+
+/// A version to register.
+#[derive(Debug, Clone)]
+pub struct NewVersion<'a> {
+    pub module: &'a ModuleRecord,
+    pub bytes: &'a [u8],
+    /// The folder under which the build's file gets its place.
+    pub read_models: &'a std::path::Path,
+    pub until: Option<Position>,
+    pub promote_when_ready: bool,
+    /// Microseconds since the Unix epoch, UTC.
+    pub now_us: i64,
+}
+
+/// What registering found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    New,
+    /// The same module was deployed before, and is not retired.
+    AlreadyThere,
+    /// It had been retired, and is to be built again.
+    Revived,
+}
+
+/// A switch of the live version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SwitchKind {
+    Promote,
+    Rollback,
+}
+
+impl SwitchKind {
+    /// The word in the catalog.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// The switch to make.
+#[derive(Debug, Clone)]
+pub struct Switch<'a> {
+    pub projection: &'a str,
+    pub kind: SwitchKind,
+    pub to: &'a semver::Version,
+    /// Where the live version stopped; readers saw nothing later.
+    pub position: Position,
+    /// The operator accepts a version that is behind, or stands still.
+    pub accept_older: bool,
+    /// Microseconds since the Unix epoch, UTC.
+    pub now_us: i64,
+}
+
+/// A request handed to the holder of a lease, as JSON.
+#[derive(Debug, Clone)]
+pub struct RequestRecord {
+    pub id: i64,
+    pub request: String,
+}
+
+/// Modules, versions, builds and switches.
+#[async_trait]
+pub trait Catalog: Send + Sync {
+    /// Names of all projections, sorted.
+    async fn projections(&self) -> Result<Vec<String>, CatalogError>;
+    /// All versions of a projection, oldest version first; none where it is unknown.
+    async fn versions(&self, projection: &str) -> Result<Vec<VersionRecord>, CatalogError>;
+    /// The lasting names of a projection: major, version; sorted.
+    async fn majors(&self, projection: &str) -> Result<Vec<(u64, semver::Version)>, CatalogError>;
+    async fn module(&self, digest: &str) -> Result<Option<ModuleRecord>, CatalogError>;
+    async fn module_bytes(&self, digest: &str) -> Result<Option<Vec<u8>>, CatalogError>;
+
+    /// Registers a version with its first build. The same module twice is no error; the same
+    /// version with another module is.
+    async fn register(&self, new: NewVersion<'_>) -> Result<Registered, CatalogError>;
+    /// Applies one change of status and returns the status after it. A version that becomes ready
+    /// takes its major's name if nobody has it; one that is retired gives its names back and its
+    /// builds up.
+    async fn change(
+        &self,
+        projection: &str,
+        version: &semver::Version,
+        change: Change,
+    ) -> Result<Status, CatalogError>;
+    /// Whether the version shall be promoted as soon as it is ready.
+    async fn set_promote_when_ready(
+        &self,
+        projection: &str,
+        version: &semver::Version,
+        promote: bool,
+    ) -> Result<(), CatalogError>;
+    /// Makes `to` live, the live one previous, the previous one plain, gives `to` its major's
+    /// name, and records the switch.
+    async fn switch(&self, switch: Switch<'_>) -> Result<(), CatalogError>;
+    /// Plans a second build of a version, beside its current one.
+    async fn add_successor(
+        &self,
+        projection: &str,
+        version: &semver::Version,
+        read_models: &std::path::Path,
+        until: Option<Position>,
+        now_us: i64,
+    ) -> Result<Build, CatalogError>;
+    /// Puts the successor in the current build's place; the version is ready and not halted then.
+    async fn swap_in_successor(
+        &self,
+        projection: &str,
+        version: &semver::Version,
+    ) -> Result<(), CatalogError>;
+    /// Gives up a build in the making.
+    async fn discard_build(&self, build: i64) -> Result<(), CatalogError>;
+    /// Builds that nothing uses any more and whose files may still be there.
+    async fn discarded(&self, projection: &str) -> Result<Vec<Build>, CatalogError>;
+    /// A discarded build's files are gone.
+    async fn mark_dropped(&self, build: i64) -> Result<(), CatalogError>;
+
+    /// Counts a taking of the projection's lease, and returns the new epoch.
+    async fn next_epoch(&self, projection: &str) -> Result<i64, CatalogError>;
+    /// Leaves a request for the holder of the lease.
+    async fn add_request(
+        &self,
+        projection: &str,
+        request: &str,
+        now_us: i64,
+    ) -> Result<i64, CatalogError>;
+    /// Requests without an outcome, oldest first.
+    async fn open_requests(&self, projection: &str) -> Result<Vec<RequestRecord>, CatalogError>;
+    async fn answer_request(&self, id: i64, outcome: &str) -> Result<(), CatalogError>;
+    /// The outcome of a request, once there is one.
+    async fn outcome(&self, id: i64) -> Result<Option<String>, CatalogError>;
+    /// Takes a request back, answered or not. False if it was gone or is being answered.
+    async fn remove_request(&self, id: i64) -> Result<bool, CatalogError>;
+}
+
+/// Where a new build gets its read model. The build is in the name, so no name is used twice.
+pub(crate) fn build_location(
+    read_models: &std::path::Path,
+    projection: &str,
+    version: &str,
+    build: i64,
+) -> String {
+    let file = format!("build-{build}-{version}.db");
+    read_models.join(projection).join(file).to_string_lossy().into_owned()
+}

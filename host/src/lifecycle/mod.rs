@@ -1,0 +1,125 @@
+//! The lifecycle of versions: what is deployed, built, promoted, rolled back and retired, and who
+//! does it. Every change of status goes through the pure machine in [`state`]; the catalog is the
+//! truth, and links follow it.
+
+mod access;
+pub mod names;
+pub mod request;
+pub mod state;
+mod supervisor;
+mod switch;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use access::{Access, View};
+pub use request::{Done, Outcome, Request};
+pub use supervisor::{Scope, Supervisor};
+pub use worker::{End, Phase, Progress};
+
+use crate::catalog::lease::LeaseError;
+use crate::catalog::{Build, Catalog, CatalogError};
+use crate::clock::Clock;
+use crate::limits;
+use crate::log::{EventLog, LogError};
+use crate::read_model::ReadModelError;
+use crate::replay::{ReplayError, Settings};
+use crate::wasm::{Engine, Module, ModuleError};
+
+/// What the lifecycle could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum LifecycleError {
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    ReadModel(#[from] ReadModelError),
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    #[error("the module {digest} can't be used")]
+    Module { digest: String, source: ModuleError },
+    #[error("the catalog has no module {digest}")]
+    NoModule { digest: String },
+    #[error("{name} can't go on")]
+    Trouble { name: String, source: Arc<ReplayError> },
+    /// Nothing was changed: the state things are in does not allow it.
+    #[error("{message}")]
+    Refused { message: String, hint: String },
+    /// The process that works on the projection could not do it.
+    #[error("{message}")]
+    Elsewhere { message: String, hint: Option<String> },
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// What a host is made of. Shared by everything it runs.
+pub struct Host {
+    pub log: Arc<dyn EventLog>,
+    pub catalog: Arc<dyn Catalog>,
+    pub engine: Engine,
+    pub clock: Arc<dyn Clock>,
+    pub settings: Settings,
+    pub places: Places,
+}
+
+/// Where a host keeps things.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The folder of the log; locations of builds are relative to it where they can be.
+    pub home: PathBuf,
+    /// Where new builds go, as the catalog shall remember it.
+    pub read_models: PathBuf,
+    /// Where programs find the live read models.
+    pub links: PathBuf,
+}
+
+impl Places {
+    /// The folder of the leases of all projections of the log.
+    pub fn leases(&self) -> PathBuf {
+        self.home.join("read-models")
+    }
+
+    /// Where a build's read model is.
+    pub fn of_build(&self, build: &Build) -> PathBuf {
+        self.home.join(&build.location)
+    }
+}
+
+impl Host {
+    /// A module from the catalog, compiled.
+    pub async fn load_module(&self, digest: &str) -> Result<Module, LifecycleError> {
+        let no_module = || LifecycleError::NoModule { digest: digest.to_owned() };
+        let bytes = self.catalog.module_bytes(digest).await?.ok_or_else(no_module)?;
+        Module::load(&self.engine, &bytes)
+            .map_err(|source| LifecycleError::Module { digest: digest.to_owned(), source })
+    }
+
+    /// A replay stops while the disk is nearly full, so that appends survive; a ready version's
+    /// small flushes go on.
+    fn check_free_disk(&self, path: &Path, ready: bool) -> Result<(), ReadModelError> {
+        if ready {
+            return Ok(());
+        }
+        let folder = path.parent().unwrap_or(path);
+        let Ok(free_bytes) = fs4::available_space(folder) else { return Ok(()) };
+        if free_bytes >= limits::FREE_DISK_BYTES_MIN {
+            return Ok(());
+        }
+        Err(ReadModelError::Full {
+            path: path.to_owned(),
+            message: format!(
+                "{} MiB are free, and a replay keeps {} MiB free for appends",
+                free_bytes >> 20,
+                limits::FREE_DISK_BYTES_MIN >> 20
+            ),
+        })
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("places", &self.places).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,283 @@
+//! A worker: the thread that fills one build. It replays, makes the read model ready, follows the
+//! log, and obeys three orders: stop, stand still (the fence), go on. It decides nothing about
+//! versions; the supervisor reads its progress and acts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Host;
+use crate::catalog::{Build, ModuleRecord};
+use crate::event::Position;
+use crate::read_model::sqlite::SqliteReadModel;
+use crate::read_model::{Provenance, ReadModel, ReadModelError};
+use crate::replay::{Replay, ReplayError};
+use crate::wasm::Module;
+
+/// How long an idle worker waits before it looks at its orders again.
+const IDLE_WAIT: Duration = Duration::from_millis(10);
+
+/// What a worker is doing.
+#[derive(Debug, Clone)]
+pub enum Phase {
+    /// Compiling the module, opening the read model.
+    Opening,
+    Replaying,
+    /// Building indexes, running the module's SQL.
+    Indexing,
+    /// Ready, at the head or close to it.
+    Following,
+    /// Ready, and standing still until it is told to go on.
+    Fenced,
+    Ended(End),
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone)]
+pub enum End {
+    /// It was told to.
+    Stopped,
+    /// The module or the log's history is to blame: trying again would change nothing.
+    Failed { reason: String },
+    /// A fault of the host's: it may pass.
+    Trouble { error: Arc<ReplayError> },
+}
+
+/// How far a worker is.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    pub phase: Phase,
+    /// Everything up to here is in the read model.
+    pub position: Position,
+    /// Everything up to here is applied, if not yet flushed.
+    pub applied: Position,
+    pub head: Position,
+    pub events_per_s: f64,
+}
+
+impl Progress {
+    /// Replayed and prepared, whatever it does now.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Following | Phase::Fenced)
+    }
+
+    /// How it ended, if it did.
+    pub fn end(&self) -> Option<&End> {
+        match &self.phase {
+            Phase::Ended(end) => Some(end),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    stop: AtomicBool,
+    fence: AtomicBool,
+}
+
+/// A handle on the thread. Dropping it tells the thread to stop, and waits.
+#[derive(Debug)]
+pub(super) struct Worker {
+    orders: Arc<Orders>,
+    progress: watch::Receiver<Progress>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a worker needs to know of its build.
+pub(super) struct Task {
+    pub(super) build: Build,
+    pub(super) path: PathBuf,
+    pub(super) module: ModuleRecord,
+    pub(super) epoch: i64,
+    /// The catalog says that the read model is complete, so it must be there.
+    pub(super) must_exist: bool,
+}
+
+impl Worker {
+    pub(super) fn start(host: Arc<Host>, task: Task) -> Self {
+        let orders = Arc::new(Orders::default());
+        let first = Progress {
+            phase: Phase::Opening,
+            position: 0,
+            applied: 0,
+            head: 0,
+            events_per_s: 0.0,
+        };
+        let (report, progress) = watch::channel(first);
+        let runtime = tokio::runtime::Handle::current();
+        let name = format!("{}@{}", task.build.projection, task.build.version);
+        let obeyed = orders.clone();
+        let run = move || {
+            let end = match fill(&host, &runtime, &task, &obeyed, &report) {
+                Ok(()) => End::Stopped,
+                Err(error) => judge(error),
+            };
+            report.send_modify(|it| it.phase = Phase::Ended(end));
+        };
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(run)
+            .expect("a process that can't start a thread can't go on");
+        Self { orders, progress, thread: Some(thread) }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// Stands still after some position and returns it, or none when the worker ended instead.
+    pub(super) async fn fence(&mut self) -> Option<Position> {
+        self.orders.fence.store(true, Ordering::Release);
+        let settled = self
+            .progress
+            .wait_for(|it| matches!(it.phase, Phase::Fenced | Phase::Ended(_)))
+            .await
+            .ok()?;
+        matches!(settled.phase, Phase::Fenced).then_some(settled.position)
+    }
+
+    /// Goes on after a fence.
+    pub(super) fn unfence(&self) {
+        self.orders.fence.store(false, Ordering::Release);
+    }
+
+    /// Tells the thread to stop; what it applied is flushed first.
+    pub(super) fn tell_to_stop(&self) {
+        self.orders.stop.store(true, Ordering::Release);
+    }
+
+    /// Tells the thread to stop, and waits until it has.
+    pub(super) async fn stop(mut self) {
+        self.tell_to_stop();
+        let _ = self.progress.wait_for(|it| it.end().is_some()).await;
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.tell_to_stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Which faults pass, and which do not.
+fn judge(error: ReplayError) -> End {
+    match error {
+        ReplayError::Module(blame) => End::Failed { reason: blame.to_string() },
+        ReplayError::LogChanged { .. } => End::Failed { reason: error.to_string() },
+        ReplayError::ReadModel(
+            ReadModelError::Missing { .. }
+            | ReadModelError::NotAReadModel { .. }
+            | ReadModelError::Other { .. }
+            | ReadModelError::Malformed { .. },
+        ) => End::Failed { reason: crate::error_chain(&error) },
+        error => End::Trouble { error: Arc::new(error) },
+    }
+}
+
+/// The thread's whole life.
+fn fill(
+    host: &Arc<Host>,
+    runtime: &tokio::runtime::Handle,
+    task: &Task,
+    orders: &Orders,
+    report: &watch::Sender<Progress>,
+) -> Result<(), ReplayError> {
+    let module = runtime.block_on(host.load_module(&task.module.digest)).map_err(|error| {
+        ReplayError::Rows { source: Box::new(error) }
+    })?;
+    let model = open_model(host, task, &module)?;
+    let mut replay =
+        Replay::open(host.log.clone(), runtime.clone(), &module, model, host.settings)?;
+    let mut watch = host.log.watch()?;
+    let mut head = watch.wait(0, Duration::ZERO)?;
+    let until = task.build.until.unwrap_or(Position::MAX);
+    let tell = |replay: &Replay, head: Position, phase: Phase| {
+        report.send_modify(|it| {
+            *it = Progress {
+                phase,
+                position: replay.flushed(),
+                applied: replay.applied(),
+                head,
+                events_per_s: replay.events_per_s(),
+            };
+        });
+    };
+    loop {
+        if orders.stop.load(Ordering::Acquire) {
+            replay.flush()?;
+            return replay.close();
+        }
+        if orders.fence.load(Ordering::Acquire) && replay.is_ready() {
+            if replay.flushed() < replay.applied() {
+                replay.flush()?;
+            }
+            tell(&replay, head, Phase::Fenced);
+            std::thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        let target = head.min(until);
+        if replay.applied() < target {
+            host.check_free_disk(&task.path, replay.is_ready())?;
+            replay.advance(target)?;
+            if replay.applied() >= target && replay.is_ready() {
+                replay.flush()?;
+            }
+            let phase = if replay.is_ready() { Phase::Following } else { Phase::Replaying };
+            tell(&replay, head, phase);
+            head = watch.wait(head, Duration::ZERO)?;
+            continue;
+        }
+        if !replay.is_ready() {
+            tell(&replay, head, Phase::Indexing);
+            replay.make_ready()?;
+        }
+        tell(&replay, head, Phase::Following);
+        head = if replay.applied() >= until {
+            std::thread::sleep(IDLE_WAIT);
+            head
+        } else {
+            watch.wait(head, IDLE_WAIT)?
+        };
+    }
+}
+
+/// Opens the build's read model, or makes it.
+fn open_model(
+    host: &Host,
+    task: &Task,
+    module: &Module,
+) -> Result<Box<dyn ReadModel>, ReadModelError> {
+    let provenance = Provenance {
+        projection: task.build.projection.clone(),
+        version: task.build.version.clone(),
+        build: task.build.id,
+        module_digest: task.module.digest.clone(),
+        sdk: task.module.sdk.clone(),
+        contract: task.module.contract.clone(),
+        log_id: host.log.log_id().to_owned(),
+    };
+    let epoch = task.epoch.cast_unsigned();
+    let manifest = module.manifest();
+    let opened = if task.path.exists() || task.must_exist {
+        SqliteReadModel::open(&task.path, manifest, &provenance, epoch)
+    } else {
+        SqliteReadModel::create(&task.path, manifest, &provenance, epoch)
+    };
+    match opened {
+        // Never ready, so nobody reads it; the log has everything to begin again.
+        Err(ReadModelError::Unsynced { .. }) if !task.must_exist => {
+            tracing::warn!("{} was not synced before the machine went down; replaying it anew", task.path.display());
+            crate::read_model::publish::drop_read_model(&task.path)?;
+            Ok(Box::new(SqliteReadModel::create(&task.path, manifest, &provenance, epoch)?))
+        }
+        opened => Ok(Box::new(opened?)),
+    }
+}

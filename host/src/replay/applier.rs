@@ -1,0 +1,68 @@
+//! Calls the module, and hands its changes to the tables. A call counts whole or not at all.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rand::Rng;
+
+use super::tables::{MergeError, Tables};
+use crate::wasm::{CallError, EventBatch, Instance, Limits, Module};
+
+/// An instance serves between these many batches, drawn anew each time: a module that relies on
+/// what memory kept from one call to the next shows it soon.
+const BATCHES_PER_INSTANCE: std::ops::RangeInclusive<u32> = 16..=256;
+
+/// Applies batches, one at a time.
+pub(super) struct Applier {
+    module: Module,
+    tables: Arc<Mutex<Tables>>,
+    limits: Limits,
+    instance: Option<Instance>,
+    batches_left: u32,
+}
+
+impl Applier {
+    pub(super) fn new(module: Module, tables: Arc<Mutex<Tables>>, limits: Limits) -> Self {
+        Self { module, tables, limits, instance: None, batches_left: 0 }
+    }
+
+    /// Applies a batch. After an error nothing of it is in the tables, and the next call runs in a
+    /// fresh instance.
+    pub(super) fn apply(&mut self, batch: &EventBatch) -> Result<(), CallError> {
+        let events = batch.positions.len();
+        let applied = self.call(batch).and_then(|changes| {
+            self.tables().merge(changes, events).map_err(|error| match error {
+                MergeError::Duplicate { event, message } => CallError::Failure { event, message },
+                MergeError::Contract { message } => CallError::Contract { message },
+                MergeError::ReadModel(error) => CallError::Host { source: Box::new(error) },
+            })
+        });
+        if applied.is_err() {
+            self.instance = None;
+            self.tables().forget_staged();
+        }
+        applied
+    }
+
+    /// The next call runs in a fresh instance.
+    pub(super) fn renew(&mut self) {
+        self.instance = None;
+    }
+
+    fn call(&mut self, batch: &EventBatch) -> Result<crate::wasm::ChangeSet, CallError> {
+        if self.batches_left == 0 {
+            self.instance = None;
+        }
+        if self.instance.is_none() {
+            self.instance =
+                Some(Instance::new(&self.module, self.tables.clone(), self.limits)?);
+            self.batches_left = rand::rng().random_range(BATCHES_PER_INSTANCE);
+        }
+        self.batches_left -= 1;
+        self.tables().begin_call(batch.positions.len());
+        self.instance.as_mut().expect("made above").apply(batch)
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

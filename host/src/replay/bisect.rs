@@ -1,0 +1,164 @@
+//! Finds the one event to blame. When a batch fails it is cut and tried again, each part in a fresh
+//! instance, down to the single event: only what the module says of one event, alone, counts.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::applier::Applier;
+use super::chain;
+use super::parsers::Parser;
+use crate::event::Position;
+use crate::log::EventChunk;
+use crate::wasm::CallError;
+
+/// What a module is to blame for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blame {
+    /// It can't apply this event.
+    Event { position: Position, event_type: String, reason: String, backtrace: Vec<String> },
+    /// It runs into a limit on this event alone.
+    Limit { position: Position, event_type: String, reason: String },
+    /// It broke the contract somewhere between these positions; no event is to blame.
+    Contract { first: Position, last: Position, message: String },
+}
+
+impl Blame {
+    /// Everything before this position is applied.
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Event { position, .. } | Self::Limit { position, .. } => *position,
+            Self::Contract { first, .. } => *first,
+        }
+    }
+}
+
+impl fmt::Display for Blame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event { position, event_type, reason, backtrace } => {
+                write!(f, "event {position}, `{event_type}`: {reason}")?;
+                for frame in backtrace.iter().take(8) {
+                    write!(f, "\n    in {frame}")?;
+                }
+                Ok(())
+            }
+            Self::Limit { position, event_type, reason } => {
+                write!(f, "event {position}, `{event_type}`: {reason}")
+            }
+            Self::Contract { first, last, message } if last > first => {
+                write!(f, "events {first} to {last}: {message}")
+            }
+            Self::Contract { first, message, .. } => write!(f, "event {first}: {message}"),
+        }
+    }
+}
+
+/// Why a chunk was not applied whole. What came before the blamed event was.
+pub(super) enum Stopped {
+    Host(Box<dyn std::error::Error + Send + Sync>),
+    Module(Box<Blame>),
+}
+
+/// Applies all events of a chunk, in order.
+pub(super) fn apply(
+    applier: &mut Applier,
+    parser: &mut Parser,
+    chunk: &EventChunk,
+) -> Result<(), Stopped> {
+    apply_range(applier, parser, chunk, 0..chunk.len())
+}
+
+fn apply_range(
+    applier: &mut Applier,
+    parser: &mut Parser,
+    chunk: &EventChunk,
+    range: Range<usize>,
+) -> Result<(), Stopped> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let parsed = parser.parse(chunk, range.clone());
+    if !parsed.sources.is_empty()
+        && let Err(error) = applier.apply(&parsed.batch)
+    {
+        let end = parsed.misfit.as_ref().map_or(range.end, |misfit| misfit.at);
+        let blamed = blamed_source(&error, &parsed.sources);
+        cut(applier, parser, chunk, range.start..end, error, blamed, &parsed.sources)?;
+    }
+    // Reported only after the events before it are applied.
+    parsed.misfit.map_or(Ok(()), |misfit| {
+        Err(Stopped::Module(Box::new(Blame::Event {
+            position: chunk.positions[misfit.at],
+            event_type: chunk.type_name(misfit.at).to_owned(),
+            reason: misfit.error.to_string(),
+            backtrace: Vec::new(),
+        })))
+    })
+}
+
+/// Index in the chunk of the event that the module names, if it names one that exists.
+fn blamed_source(error: &CallError, sources: &[usize]) -> Option<usize> {
+    match error {
+        CallError::Failure { event, .. } => {
+            sources.get(usize::try_from(*event).unwrap_or(usize::MAX)).copied()
+        }
+        _ => None,
+    }
+}
+
+/// Tries the parts of a range that failed as a whole.
+fn cut(
+    applier: &mut Applier,
+    parser: &mut Parser,
+    chunk: &EventChunk,
+    range: Range<usize>,
+    error: CallError,
+    blamed: Option<usize>,
+    sources: &[usize],
+) -> Result<(), Stopped> {
+    let (first, last) = (sources[0], sources[sources.len() - 1]);
+    match error {
+        CallError::Host { source } => {
+            return Err(Stopped::Host(source));
+        }
+        CallError::Contract { message } => {
+            let (first, last) = (chunk.positions[first], chunk.positions[last]);
+            return Err(Stopped::Module(Box::new(Blame::Contract { first, last, message })));
+        }
+        error if sources.len() == 1 => {
+            return Err(Stopped::Module(Box::new(blame_one(chunk, first, error))));
+        }
+        CallError::Failure { .. } | CallError::Trap { .. } | CallError::Limit { .. } => {}
+    }
+    // A failure names its event, which saves the search; a crash is searched for in halves.
+    let cuts = match blamed {
+        Some(at) => [range.start, at, at + 1, range.end],
+        None => {
+            let middle = sources[sources.len() / 2];
+            [range.start, middle, range.end, range.end]
+        }
+    };
+    for part in cuts.windows(2) {
+        applier.renew();
+        apply_range(applier, parser, chunk, part[0]..part[1])?;
+    }
+    Ok(())
+}
+
+fn blame_one(chunk: &EventChunk, at: usize, error: CallError) -> Blame {
+    let (position, event_type) = (chunk.positions[at], chunk.type_name(at).to_owned());
+    match error {
+        CallError::Trap { message, backtrace } => {
+            Blame::Event { position, event_type, reason: message, backtrace }
+        }
+        error @ CallError::Limit { .. } => {
+            Blame::Limit { position, event_type, reason: chain(&error) }
+        }
+        error => Blame::Event {
+            position,
+            event_type,
+            reason: chain(&error),
+            backtrace: Vec::new(),
+        },
+    }
+}

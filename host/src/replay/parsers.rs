@@ -1,0 +1,130 @@
+//! From events as the log holds them to the columns that a module declared. Stateless but for
+//! buffers: what one event becomes depends on that event alone.
+
+use std::ops::Range;
+
+use retell_contract::columns::{Blocks, Column, FieldError, Fitter, TextColumn, Values};
+use retell_contract::manifest::{Envelope, Manifest};
+
+use crate::log::EventChunk;
+use crate::wasm::EventBatch;
+
+/// Makes batches for one module.
+#[derive(Debug)]
+pub(super) struct Parser {
+    fitter: Fitter,
+    blocks: Blocks,
+    envelope: Envelope,
+}
+
+/// A batch, and where it ends early because an event does not fit.
+pub(super) struct Parsed {
+    pub(super) batch: EventBatch,
+    /// Index in the chunk of each event in the batch.
+    pub(super) sources: Vec<usize>,
+    /// The first event that does not fit what the module declared. The batch ends before it.
+    pub(super) misfit: Option<Misfit>,
+}
+
+/// An event that fits none of its type's shapes.
+pub(super) struct Misfit {
+    /// Index in the chunk.
+    pub(super) at: usize,
+    pub(super) error: FieldError,
+}
+
+impl Parser {
+    pub(super) fn new(manifest: &Manifest) -> Self {
+        Self {
+            fitter: Fitter::new(&manifest.shapes),
+            blocks: Blocks::new(&manifest.shapes),
+            envelope: manifest.envelope,
+        }
+    }
+
+    /// Parses a range of the chunk. Events that the module did not subscribe to are left out.
+    pub(super) fn parse(&mut self, chunk: &EventChunk, range: Range<usize>) -> Parsed {
+        self.blocks.clear();
+        let mut sources = Vec::with_capacity(range.len());
+        let mut shapes = Vec::with_capacity(range.len());
+        let mut misfit = None;
+        for at in range {
+            let payload = chunk.payloads.get_bytes(at);
+            match self.fitter.fit(chunk.type_name(at), payload, &mut self.blocks) {
+                Ok(Some(shape)) => {
+                    sources.push(at);
+                    shapes.push(shape);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    misfit = Some(Misfit { at, error });
+                    break;
+                }
+            }
+        }
+        let batch = self.batch(chunk, &sources, shapes);
+        Parsed { batch, sources, misfit }
+    }
+
+    fn batch(&mut self, chunk: &EventChunk, sources: &[usize], shapes: Vec<u16>) -> EventBatch {
+        let asked = self.envelope;
+        let texts = |column: &TextColumn| {
+            let mut picked = TextColumn::default();
+            for &at in sources {
+                picked.push(column.get(at));
+            }
+            picked
+        };
+        let metadata = || {
+            let mut picked = TextColumn::default();
+            for &at in sources {
+                let text = chunk.metadata.get(at);
+                picked.push(if text.is_empty() { "null" } else { text });
+            }
+            picked
+        };
+        let type_names = || {
+            let mut picked = TextColumn::default();
+            for &at in sources {
+                picked.push(chunk.type_name(at));
+            }
+            picked
+        };
+        let time = |at: &usize| chunk.occurred_at[*at].unwrap_or(chunk.recorded_at[*at]);
+        let blocks = self.blocks.take();
+        EventBatch {
+            positions: sources.iter().map(|&at| chunk.positions[at]).collect(),
+            shapes,
+            blocks: blocks
+                .into_iter()
+                .map(|block| block.into_iter().map(Into::into).collect())
+                .collect(),
+            revisions: asked
+                .revision
+                .then(|| sources.iter().map(|&at| chunk.revisions[at]).collect()),
+            times: asked.time.then(|| sources.iter().map(time).collect()),
+            recorded_at: asked
+                .recorded_at
+                .then(|| sources.iter().map(|&at| chunk.recorded_at[at]).collect()),
+            occurred_at: asked.occurred_at.then(|| occurred_at(chunk, sources).into()),
+            streams: asked.stream.then(|| texts(&chunk.streams).into()),
+            ids: asked.id.then(|| texts(&chunk.ids).into()),
+            metadata: asked.metadata.then(|| metadata().into()),
+            type_names: asked.type_name.then(|| type_names().into()),
+        }
+    }
+}
+
+/// The writers' times, with a bitmap where some gave none.
+fn occurred_at(chunk: &EventChunk, sources: &[usize]) -> Column {
+    let mut present = vec![0_u8; sources.len().div_ceil(8)];
+    let mut times = Vec::with_capacity(sources.len());
+    for (row, &at) in sources.iter().enumerate() {
+        if chunk.occurred_at[at].is_some() {
+            present[row / 8] |= 1 << (row % 8);
+        }
+        times.push(chunk.occurred_at[at].unwrap_or_default());
+    }
+    let all = sources.iter().all(|&at| chunk.occurred_at[at].is_some());
+    Column { values: Values::Integers(times), present: (!all).then_some(present), null: None }
+}

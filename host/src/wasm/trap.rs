@@ -1,0 +1,113 @@
+//! From what wasmtime reports to whose fault it is.
+
+use crate::limits;
+
+/// Why a call into a module gave no result. Each kind says whose fault it is.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The module refuses an event of the batch, and says why.
+    #[error("{message}")]
+    Failure { event: u32, message: String },
+    /// The module crashed.
+    #[error("the module crashed: {message}")]
+    Trap { message: String, backtrace: Vec<String> },
+    /// The module hit a limit.
+    #[error("the module hit the limit of {limit}: {value}")]
+    Limit { limit: &'static str, value: String },
+    /// The module broke the contract; no event is to blame.
+    #[error("the module broke the contract: {message}")]
+    Contract { message: String },
+    /// The host could not serve an import; the module is not to blame.
+    #[error("the host could not serve the module")]
+    Host { source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+/// A limit that the store's limiter or an import ran into, on its way through wasmtime.
+#[derive(Debug, thiserror::Error)]
+#[error("limit of {limit}: {value}")]
+pub(super) struct LimitHit {
+    pub(super) limit: &'static str,
+    pub(super) value: String,
+}
+
+/// An import call that made no sense, on its way through wasmtime.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct BrokenContract {
+    pub(super) message: String,
+}
+
+/// A staged change that can't stand, on its way through wasmtime.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct RefusedEvent {
+    pub(super) event: u32,
+    pub(super) message: String,
+}
+
+/// A fault of the host inside an import, on its way through wasmtime.
+#[derive(Debug, thiserror::Error)]
+#[error("the host could not serve an import")]
+pub(super) struct HostFault {
+    pub(super) source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Sorts out an error of wasmtime. `last_words`: what the guest logged as an error before it, which
+/// is where the SDK's panic hook leaves message and place.
+pub(super) fn judge(error: wasmtime::Error, last_words: Option<String>) -> CallError {
+    let error = match error.downcast::<HostFault>() {
+        Ok(fault) => return CallError::Host { source: fault.source },
+        Err(error) => error,
+    };
+    if let Some(hit) = error.downcast_ref::<LimitHit>() {
+        return CallError::Limit { limit: hit.limit, value: hit.value.clone() };
+    }
+    if let Some(refused) = error.downcast_ref::<RefusedEvent>() {
+        return CallError::Failure { event: refused.event, message: refused.message.clone() };
+    }
+    if let Some(broken) = error.downcast_ref::<BrokenContract>() {
+        return CallError::Contract { message: broken.message.clone() };
+    }
+    let backtrace = error
+        .downcast_ref::<wasmtime::WasmBacktrace>()
+        .map(|trace| {
+            let name = |frame: &wasmtime::FrameInfo| {
+                frame.func_name().map_or_else(|| "(unnamed)".to_owned(), demangle)
+            };
+            trace.frames().iter().map(name).collect()
+        })
+        .unwrap_or_default();
+    match error.downcast_ref::<wasmtime::Trap>() {
+        Some(wasmtime::Trap::Interrupt) => CallError::Limit {
+            limit: "time for one batch",
+            value: format!("{} s", limits::GUEST_BATCH_TIME_MAX.as_secs()),
+        },
+        Some(wasmtime::Trap::StackOverflow) => CallError::Trap {
+            message: last_words.unwrap_or_else(|| "call stack exhausted".to_owned()),
+            backtrace,
+        },
+        Some(trap) => {
+            CallError::Trap { message: last_words.unwrap_or_else(|| trap.to_string()), backtrace }
+        }
+        // No trap of the guest's code: lifting its result or lowering its arguments failed.
+        None => {
+            let message = format!("{:#}", error);
+            if message.contains("hostcall") {
+                CallError::Limit {
+                    limit: "bytes of one call",
+                    value: format!("{} bytes", limits::GUEST_CALL_BYTES_MAX),
+                }
+            } else {
+                CallError::Contract { message }
+            }
+        }
+    }
+}
+
+/// Rust's mangled names carry a hash at their end that helps nobody.
+fn demangle(name: &str) -> String {
+    match name.rsplit_once("::h") {
+        Some((path, hash)) if hash.len() == 16 => path.to_owned(),
+        _ => name.to_owned(),
+    }
+}
