@@ -13,3 +13,21 @@ pub mod event;
 pub mod limits;
 pub mod log;
 pub mod read_model;
+pub mod catalog;
+pub mod lifecycle;
+pub mod replay;
+pub mod wasm;
+
+/// An error and its causes in one line, for places that have room for only that.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -61,7 +61,7 @@ impl fmt::Display for Name {
 /// Why a name leads nowhere.
 #[derive(Debug, thiserror::Error)]
 pub enum Unresolved {
-    #[error("there is no projection `{projection}`{}", known(.known))]
+    #[error("there is no projection `{projection}`{}", listed(.known))]
     NoProjection { projection: String, known: Vec<String> },
     #[error("`{projection}` has no live version yet")]
     NoLive { projection: String, versions: Vec<String> },
@@ -71,7 +71,7 @@ pub enum Unresolved {
     Catalog(#[from] CatalogError),
 }
 
-fn known(names: &[String]) -> String {
+fn listed(names: &[String]) -> String {
     if names.is_empty() { "; none is deployed".into() } else { format!("; there are {}", names.join(", ")) }
 }
 

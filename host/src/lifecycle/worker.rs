@@ -3,8 +3,8 @@
 //! versions; the supervisor reads its progress and acts.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::Host;
 use crate::catalog::{Build, ModuleRecord};
 use crate::event::Position;
 use crate::read_model::sqlite::SqliteReadModel;
-use crate::read_model::{Provenance, ReadModel, ReadModelError};
+use crate::read_model::{Provenance, ReadModel, ReadModelError, Role};
 use crate::replay::{Replay, ReplayError};
 use crate::wasm::Module;
 
@@ -74,10 +74,12 @@ impl Progress {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Orders {
     stop: AtomicBool,
     fence: AtomicBool,
+    /// What the read model shall say of its role.
+    role: Mutex<Role>,
 }
 
 /// A handle on the thread. Dropping it tells the thread to stop, and waits.
@@ -94,13 +96,18 @@ pub(super) struct Task {
     pub(super) path: PathBuf,
     pub(super) module: ModuleRecord,
     pub(super) epoch: i64,
+    pub(super) role: Role,
     /// The catalog says that the read model is complete, so it must be there.
     pub(super) must_exist: bool,
 }
 
 impl Worker {
     pub(super) fn start(host: Arc<Host>, task: Task) -> Self {
-        let orders = Arc::new(Orders::default());
+        let orders = Arc::new(Orders {
+            stop: AtomicBool::new(false),
+            fence: AtomicBool::new(false),
+            role: Mutex::new(task.role),
+        });
         let first = Progress {
             phase: Phase::Opening,
             position: 0,
@@ -144,6 +151,11 @@ impl Worker {
     /// Goes on after a fence.
     pub(super) fn unfence(&self) {
         self.orders.fence.store(false, Ordering::Release);
+    }
+
+    /// What the read model shall tell its readers of its role.
+    pub(super) fn set_role(&self, role: Role) {
+        *self.orders.role.lock().unwrap_or_else(PoisonError::into_inner) = role;
     }
 
     /// Tells the thread to stop; what it applied is flushed first.
@@ -210,7 +222,13 @@ fn fill(
             };
         });
     };
+    let mut role = None;
     loop {
+        let wanted = *orders.role.lock().unwrap_or_else(PoisonError::into_inner);
+        if role != Some(wanted) {
+            replay.set_role(wanted)?;
+            role = Some(wanted);
+        }
         if orders.stop.load(Ordering::Acquire) {
             replay.flush()?;
             return replay.close();

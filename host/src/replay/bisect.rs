@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::applier::Applier;
-use super::chain;
+use crate::error_chain as chain;
 use super::parsers::Parser;
 use crate::event::Position;
 use crate::log::EventChunk;

@@ -17,7 +17,7 @@ use crate::clock::Stopwatch;
 use crate::event::{Hash, Position};
 use crate::limits;
 use crate::log::{EnvelopeParts, EventChunk, EventLog, LogError, LogReader, TypeFilter};
-use crate::read_model::{Checkpoint, ReadModel, ReadModelError};
+use crate::read_model::{Checkpoint, ReadModel, ReadModelError, Role};
 use crate::wasm::{Limits, Module};
 use applier::Applier;
 pub use bisect::Blame;
@@ -191,6 +191,12 @@ impl Replay {
         made.map_err(|error| self.blame_rows(error))
     }
 
+    /// Notes in the read model what it is to its readers.
+    pub fn set_role(&mut self, role: Role) -> Result<(), ReplayError> {
+        self.flush()?;
+        Ok(self.tables().model().set_role(role)?)
+    }
+
     /// Whether `make_ready` is done, now or in an earlier run.
     pub fn is_ready(&self) -> bool {
         self.tables().model().is_ready()
@@ -232,7 +238,7 @@ impl Replay {
                 ReplayError::Module(Box::new(Blame::Contract {
                     first: self.flushed() + 1,
                     last: self.applied.position,
-                    message: chain(&error),
+                    message: crate::error_chain(&error),
                 }))
             }
             error => error.into(),
@@ -250,13 +256,3 @@ impl std::fmt::Debug for Replay {
     }
 }
 
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use retell_contract::columns::{Blocks, Column, FieldError, Fitter, TextColumn, Values};
 use retell_contract::manifest::{Envelope, Manifest};
+use retell_contract::{Blocks, Column, FieldError, Fitter, TextColumn, Values};
 
 use crate::log::EventChunk;
 use crate::wasm::EventBatch;
@@ -49,7 +49,7 @@ impl Parser {
         let mut shapes = Vec::with_capacity(range.len());
         let mut misfit = None;
         for at in range {
-            let payload = chunk.payloads.get_bytes(at);
+            let payload = text(&chunk.payloads, at);
             match self.fitter.fit(chunk.type_name(at), payload, &mut self.blocks) {
                 Ok(Some(shape)) => {
                     sources.push(at);
@@ -68,28 +68,14 @@ impl Parser {
 
     fn batch(&mut self, chunk: &EventChunk, sources: &[usize], shapes: Vec<u16>) -> EventBatch {
         let asked = self.envelope;
-        let texts = |column: &TextColumn| {
-            let mut picked = TextColumn::default();
-            for &at in sources {
-                picked.push(column.get(at));
-            }
-            picked
-        };
+        let texts = |column: &TextColumn| pick(sources, |at| text(column, at));
         let metadata = || {
-            let mut picked = TextColumn::default();
-            for &at in sources {
-                let text = chunk.metadata.get(at);
-                picked.push(if text.is_empty() { "null" } else { text });
-            }
-            picked
+            pick(sources, |at| match text(&chunk.metadata, at) {
+                b"" => b"null",
+                text => text,
+            })
         };
-        let type_names = || {
-            let mut picked = TextColumn::default();
-            for &at in sources {
-                picked.push(chunk.type_name(at));
-            }
-            picked
-        };
+        let type_names = || pick(sources, |at| chunk.type_name(at).as_bytes());
         let time = |at: &usize| chunk.occurred_at[*at].unwrap_or(chunk.recorded_at[*at]);
         let blocks = self.blocks.take();
         EventBatch {
@@ -127,4 +113,21 @@ fn occurred_at(chunk: &EventChunk, sources: &[usize]) -> Column {
     }
     let all = sources.iter().all(|&at| chunk.occurred_at[at].is_some());
     Column { values: Values::Integers(times), present: (!all).then_some(present), null: None }
+}
+
+/// One text of a column, as the bytes the log holds.
+fn text(column: &TextColumn, row: usize) -> &[u8] {
+    let end = |row: usize| usize::try_from(column.ends[row]).expect("a usize holds a u32 here");
+    let start = if row == 0 { 0 } else { end(row - 1) };
+    &column.bytes[start..end(row)]
+}
+
+/// A column of one text for each event of the batch.
+fn pick<'a>(sources: &[usize], text_of: impl Fn(usize) -> &'a [u8]) -> TextColumn {
+    let mut picked = TextColumn::default();
+    for &at in sources {
+        picked.bytes.extend_from_slice(text_of(at));
+        picked.ends.push(u32::try_from(picked.bytes.len()).expect("a batch is limited to far less"));
+    }
+    picked
 }

@@ -8,11 +8,10 @@
 use std::collections::HashMap;
 
 use retell_contract::manifest::Manifest;
-use retell_contract::row::{ValueRef, key_of_row, walk_row};
-use retell_contract::value::ColumnType;
+use retell_contract::{ColumnType, ValueRef, key_of_row, walk_row};
 
 use super::cache::TableCache;
-use super::chain;
+use crate::error_chain as chain;
 use crate::read_model::{Checkpoint, KEY_INDEX, KeyedRow, ReadModel, ReadModelError, RowChange};
 use crate::wasm::{ChangeSet, PackedRows, RowSource, RowSourceError};
 
@@ -164,8 +163,10 @@ impl Tables {
     pub(super) fn merge(&mut self, changes: ChangeSet, events: usize) -> Result<(), MergeError> {
         let changes = Changes::check(&changes, self.shapes.len(), events)?;
         // First what can fail.
-        for change in changes.iter().filter(|it| self.shapes[usize::from(it.table)].has_unique) {
-            self.put_in_overlay(&change)?;
+        for change in changes.iter() {
+            if self.shapes[usize::from(change.table)].has_unique {
+                self.put_in_overlay(&change)?;
+            }
         }
         let complete = self.complete;
         if !self.overlay.is_empty {
@@ -439,7 +440,7 @@ fn check_key(shape: &Shape, key: &[u8], row: &[u8]) -> Result<(), ReadModelError
     })
 }
 
-fn bad_row(shape: &Shape, error: retell_contract::row::RowError) -> ReadModelError {
+fn bad_row(shape: &Shape, error: retell_contract::RowError) -> ReadModelError {
     ReadModelError::Row { table: shape.name.clone(), source: Box::new(error) }
 }
 

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
-use super::bindings::{ChangeSet, EventBatch, PackedRows, Projection, read_model, types};
+use super::bindings::{
+    ChangeSet, EventBatch, PackedRows, Projection, ProjectionPre, read_model, types,
+};
+use super::engine::Engine;
 use super::module::Module;
 use super::trap::{BrokenContract, CallError, HostFault, LimitHit, RefusedEvent, judge};
 use crate::clock::Stopwatch;
@@ -95,16 +98,27 @@ impl Instance {
         rows: Arc<Mutex<dyn RowSource>>,
         limits: Limits,
     ) -> Result<Self, CallError> {
+        Self::start(module.engine(), module.pre(), &module.name(), rows, limits)
+    }
+
+    /// An instance of a module of which nothing else is known yet. `name`: for the host's log.
+    pub(super) fn start(
+        engine: &Engine,
+        pre: &ProjectionPre<State>,
+        name: &str,
+        rows: Arc<Mutex<dyn RowSource>>,
+        limits: Limits,
+    ) -> Result<Self, CallError> {
         let state = State {
             rows,
             limits,
-            name: module.name().to_owned(),
+            name: name.to_owned(),
             running: Stopwatch::start(),
             in_imports: Duration::ZERO,
             log_lines: 0,
             last_error_line: None,
         };
-        let mut store = Store::new(module.engine().inner(), state);
+        let mut store = Store::new(engine.inner(), state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(limits.call_bytes_max);
         store.set_epoch_deadline(1);
@@ -117,8 +131,7 @@ impl Instance {
                 UpdateDeadline::Interrupt
             })
         });
-        let projection = module
-            .pre()
+        let projection = pre
             .instantiate(&mut store)
             .map_err(|error| judge(error, store.data_mut().last_error_line.take()))?;
         Ok(Self { store, projection, batch_time_max: limits.batch_time_max })

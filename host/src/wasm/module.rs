@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use retell_contract::manifest::{self, CONTRACT_VERSION, Manifest, ManifestError, STAMP_SECTION};
+use retell_contract::manifest::{self, Manifest, ManifestError};
+use retell_contract::{CONTRACT_VERSION, STAMP_SECTION};
 use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::component::{Component, HasSelf, Linker};
@@ -105,21 +106,13 @@ impl Module {
         let pre = linker.instantiate_pre(&component).map_err(failed)?;
         let pre = ProjectionPre::new(pre)
             .map_err(|error| ModuleError::OtherWorld { missing: format!("{error:#}") })?;
-        let mut module = Self {
-            engine: engine.clone(),
-            pre,
-            digest,
-            stamp,
-            manifest: Arc::new(Manifest::default()),
-        };
         let nothing: Arc<Mutex<dyn RowSource>> = Arc::new(Mutex::new(NoRows));
-        let described = Instance::new(&module, nothing, Limits::default())
+        let described = Instance::start(engine, &pre, &digest, nothing, Limits::default())
             .and_then(|mut instance| instance.describe())
             .map_err(|source| ModuleError::Describe { source })?;
-        let described = Manifest::from(described);
-        manifest::check(&described).map_err(|source| ModuleError::Manifest { source })?;
-        module.manifest = Arc::new(described);
-        Ok(module)
+        let manifest = Manifest::from(described);
+        manifest::check(&manifest).map_err(|source| ModuleError::Manifest { source })?;
+        Ok(Self { engine: engine.clone(), pre, digest, stamp, manifest: Arc::new(manifest) })
     }
 
     pub fn manifest(&self) -> &Manifest {
@@ -135,8 +128,8 @@ impl Module {
         &self.stamp
     }
 
-    /// `articles@1.0.0`, once it has been asked.
-    pub(super) fn name(&self) -> String {
+    /// `articles@1.0.0`
+    pub fn name(&self) -> String {
         format!("{}@{}", self.manifest.name, self.manifest.version)
     }
 

@@ -1,0 +1,174 @@
+//! How a command gets work done on a projection: it takes the lease and works, or, while another
+//! process holds the lease, leaves a request there and watches. When that process ends, the command
+//! takes over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::request::{Done, Outcome, Request};
+use super::supervisor::{Scope, Supervisor};
+use super::worker::{Phase, Progress};
+use super::{Host, LifecycleError};
+use crate::catalog::VersionRecord;
+use crate::catalog::lease::Lease;
+use crate::event::Position;
+use crate::read_model::sqlite::SqliteReadModel;
+
+/// How often a command looks.
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
+
+/// A projection as a command works on it or watches it.
+#[derive(Debug)]
+pub struct Access {
+    host: Arc<Host>,
+    projection: String,
+    scope: Scope,
+    here: Option<Supervisor>,
+}
+
+/// What a command sees each time it looks.
+#[derive(Debug)]
+pub struct View {
+    pub versions: Vec<VersionRecord>,
+    /// By build.
+    pub progress: BTreeMap<i64, Progress>,
+    pub head: Position,
+    /// This process does the work.
+    pub here: bool,
+}
+
+impl View {
+    /// One version, if the catalog has it.
+    pub fn version(&self, version: &semver::Version) -> Option<&VersionRecord> {
+        self.versions.iter().find(|it| it.version == *version)
+    }
+}
+
+impl Access {
+    /// Nothing happens before it is used. `scope`: what to work on, if this process does the work.
+    pub fn new(host: Arc<Host>, projection: &str, scope: Scope) -> Self {
+        Self { host, projection: projection.to_owned(), scope, here: None }
+    }
+
+    /// Whether this process does the work (after the first use).
+    pub fn is_here(&self) -> bool {
+        self.here.is_some()
+    }
+
+    /// Has a request carried out, here or by whoever holds the lease.
+    pub async fn request(&mut self, request: Request) -> Result<Done, LifecycleError> {
+        let mut left: Option<i64> = None;
+        let outcome = loop {
+            if self.take_lease().await? {
+                if let Some(id) = left.take() {
+                    // The holder is gone: it answered just before, or never will.
+                    let answered = self.host.catalog.outcome(id).await?;
+                    self.host.catalog.remove_request(id).await?;
+                    if let Some(outcome) = answered {
+                        break read_outcome(&outcome);
+                    }
+                }
+                let supervisor = self.here.as_mut().expect("the lease was taken");
+                break supervisor.handle(request.clone()).await?;
+            }
+            let id = match left {
+                Some(id) => id,
+                None => {
+                    let text = serde_json::to_string(&request).expect("a request has a JSON form");
+                    let now = self.host.clock.now_us();
+                    let id = self.host.catalog.add_request(&self.projection, &text, now).await?;
+                    *left.insert(id)
+                }
+            };
+            if let Some(outcome) = self.host.catalog.outcome(id).await? {
+                self.host.catalog.remove_request(id).await?;
+                break read_outcome(&outcome);
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        };
+        match outcome {
+            Outcome::Done(done) => Ok(done),
+            Outcome::Refused { message, hint } => Err(LifecycleError::Refused { message, hint }),
+            Outcome::Failed { message, hint } => Err(LifecycleError::Elsewhere { message, hint }),
+        }
+    }
+
+    /// Works or watches until `look` has seen what it waits for.
+    pub async fn until<T>(
+        &mut self,
+        mut look: impl FnMut(&View) -> Option<T>,
+    ) -> Result<T, LifecycleError> {
+        loop {
+            if self.take_lease().await?
+                && let Some(supervisor) = &mut self.here
+            {
+                supervisor.tick().await?;
+                supervisor.handle_requests().await?;
+            }
+            let view = self.view().await?;
+            if let Some(seen) = look(&view) {
+                return Ok(seen);
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Stops the work, if it is done here; what was applied is flushed.
+    pub async fn close(&mut self) {
+        if let Some(supervisor) = self.here.take() {
+            supervisor.stop().await;
+        }
+    }
+
+    /// True if this process holds the lease now.
+    async fn take_lease(&mut self) -> Result<bool, LifecycleError> {
+        if self.here.is_some() {
+            return Ok(true);
+        }
+        let Some(lease) = Lease::try_take(&self.host.places.leases(), &self.projection)? else {
+            return Ok(false);
+        };
+        let begun =
+            Supervisor::begin(self.host.clone(), lease, self.scope.clone(), true).await?;
+        self.here = Some(begun);
+        Ok(true)
+    }
+
+    async fn view(&self) -> Result<View, LifecycleError> {
+        let versions = self.host.catalog.versions(&self.projection).await?;
+        let head = self.host.log.head().await?.position;
+        let mut progress = BTreeMap::new();
+        for build in versions.iter().flat_map(|it| [&it.current, &it.successor]).flatten() {
+            let known = self.here.as_ref().and_then(|it| it.progress(build.id));
+            let path = self.host.places.of_build(build);
+            let seen = match known {
+                Some(progress) => Some(progress),
+                None => tokio::task::spawn_blocking(move || observe(&path, head))
+                    .await
+                    .expect("reading a status does not panic"),
+            };
+            progress.extend(seen.map(|it| (build.id, it)));
+        }
+        Ok(View { versions, progress, head, here: self.here.is_some() })
+    }
+}
+
+/// How far a build is, from its read model alone; none while there is no read model.
+pub(crate) fn observe(path: &std::path::Path, head: Position) -> Option<Progress> {
+    let status = SqliteReadModel::status(path).ok()?;
+    Some(Progress {
+        phase: if status.ready { Phase::Following } else { Phase::Replaying },
+        position: status.checkpoint.position,
+        applied: status.checkpoint.position,
+        head,
+        events_per_s: status.events_per_s,
+    })
+}
+
+fn read_outcome(text: &str) -> Outcome {
+    serde_json::from_str(text).unwrap_or_else(|error| Outcome::Failed {
+        message: format!("the host's answer can't be read: {error}"),
+        hint: Some("restart `retell serve` with this version of retell".into()),
+    })
+}

@@ -1,0 +1,477 @@
+//! The supervisor: whoever holds a projection's lease runs one. It keeps a worker on every build
+//! that should be worked on, writes what they reached into the catalog, and carries out requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::request::{Done, Outcome, Request};
+use super::state::{Change, Role, State};
+use super::worker::{End, Progress, Task, Worker};
+use super::{Host, LifecycleError};
+use crate::catalog::lease::Lease;
+use crate::catalog::{Build, SwitchKind, VersionRecord};
+use crate::clock::Stopwatch;
+use crate::event::Position;
+use crate::read_model::publish;
+
+/// After a fault of the host's a worker is started again after this long, doubled each time …
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+/// … up to this.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Which versions a supervisor works on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them: a host that serves.
+    All,
+    /// Those that a command is about.
+    Only(Vec<semver::Version>),
+}
+
+/// Works on one projection, as long as it holds the lease.
+pub struct Supervisor {
+    pub(super) host: Arc<Host>,
+    lease: Lease,
+    epoch: i64,
+    scope: Scope,
+    /// By build.
+    pub(super) workers: BTreeMap<i64, Worker>,
+    troubles: BTreeMap<i64, TroubledBuild>,
+    /// Faults of the host's end a command, while a server waits for them to pass.
+    gives_up: bool,
+}
+
+/// A build whose worker met a fault of the host's.
+struct TroubledBuild {
+    since: Stopwatch,
+    wait: Duration,
+}
+
+impl Supervisor {
+    /// Begins to work with a lease that was just taken: whatever a predecessor left half done
+    /// between the catalog and the files is finished first.
+    pub async fn begin(
+        host: Arc<Host>,
+        lease: Lease,
+        scope: Scope,
+        gives_up: bool,
+    ) -> Result<Self, LifecycleError> {
+        let epoch = host.catalog.next_epoch(lease.projection()).await?;
+        let supervisor = Self {
+            host,
+            lease,
+            epoch,
+            scope,
+            workers: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            gives_up,
+        };
+        supervisor.publish().await?;
+        supervisor.drop_discarded().await?;
+        Ok(supervisor)
+    }
+
+    pub fn projection(&self) -> &str {
+        self.lease.projection()
+    }
+
+    /// How far the worker of a build is, if there is one.
+    pub fn progress(&self, build: i64) -> Option<Progress> {
+        self.workers.get(&build).map(Worker::progress)
+    }
+
+    /// Also works on this version from now on.
+    pub(super) fn include(&mut self, version: &semver::Version) {
+        if let Scope::Only(versions) = &mut self.scope
+            && !versions.contains(version)
+        {
+            versions.push(version.clone());
+        }
+    }
+
+    /// Looks after everything once: starts and stops workers, and writes down what they reached.
+    pub async fn tick(&mut self) -> Result<(), LifecycleError> {
+        let versions = self.host.catalog.versions(self.projection()).await?;
+        for version in &versions {
+            if let Some(build) = &version.current {
+                self.look_after_current(version, build).await?;
+            }
+            if let Some(build) = &version.successor {
+                self.look_after_successor(version, build).await?;
+            }
+        }
+        self.stop_strays(&versions).await;
+        Ok(())
+    }
+
+    /// Carries out a request. What the state does not allow is an outcome, not an error.
+    pub async fn handle(&mut self, request: Request) -> Result<Outcome, LifecycleError> {
+        let done = match request {
+            Request::Promote { version, accept_older } => {
+                self.switch(&version, SwitchKind::Promote, accept_older).await
+            }
+            Request::Rollback { accept_older } => self.rollback(accept_older).await,
+            Request::Retire { version } => self.retire(&version).await,
+            Request::Pause { version } => {
+                self.change(&version, Change::Pause).await.map(|()| Done::Paused)
+            }
+            Request::Resume { version } => {
+                self.troubles.clear();
+                self.change(&version, Change::Resume).await.map(|()| Done::Resumed)
+            }
+            Request::Replay { version, until } => self.replay(&version, until).await,
+        };
+        match done {
+            Ok(done) => Ok(Outcome::Done(done)),
+            Err(LifecycleError::Refused { message, hint }) => Ok(Outcome::Refused { message, hint }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Carries out what other processes asked for, and answers them.
+    pub async fn handle_requests(&mut self) -> Result<(), LifecycleError> {
+        for record in self.host.catalog.open_requests(self.projection()).await? {
+            let outcome = match serde_json::from_str::<Request>(&record.request) {
+                Ok(request) => match self.handle(request).await {
+                    Ok(outcome) => outcome,
+                    Err(error) => Outcome::Failed { message: crate::error_chain(&error), hint: None },
+                },
+                Err(error) => Outcome::Failed {
+                    message: format!("the host does not understand this request: {error}"),
+                    hint: Some("restart `retell serve` with this version of retell".into()),
+                },
+            };
+            let outcome = serde_json::to_string(&outcome).expect("an outcome has a JSON form");
+            self.host.catalog.answer_request(record.id, &outcome).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops all workers; what they applied is flushed. The lease ends with this.
+    pub async fn stop(mut self) {
+        for worker in self.workers.values() {
+            worker.tell_to_stop();
+        }
+        for (_, worker) in std::mem::take(&mut self.workers) {
+            worker.stop().await;
+        }
+    }
+
+    fn in_scope(&self, version: &semver::Version) -> bool {
+        match &self.scope {
+            Scope::All => true,
+            Scope::Only(versions) => versions.contains(version),
+        }
+    }
+
+    async fn look_after_current(
+        &mut self,
+        version: &VersionRecord,
+        build: &Build,
+    ) -> Result<(), LifecycleError> {
+        if !version.status.runs() || !self.in_scope(&version.version) {
+            if let Some(worker) = self.workers.remove(&build.id) {
+                worker.stop().await;
+            }
+            return Ok(());
+        }
+        let Some(worker) = self.workers.get(&build.id) else {
+            if version.status.state == State::Created {
+                self.change(&version.version, Change::Start).await?;
+            }
+            return self.start(version, build).await;
+        };
+        worker.set_role(version.status.role);
+        let progress = worker.progress();
+        if progress.is_ready() {
+            self.troubles.remove(&build.id);
+            if version.status.state == State::Replaying {
+                self.change(&version.version, Change::BecomeReady).await?;
+                self.publish().await?;
+            }
+            if version.promote_when_ready && version.status.state == State::Ready {
+                self.promote_as_planned(version).await?;
+            }
+        }
+        match progress.end() {
+            Some(End::Failed { reason }) => {
+                self.workers.remove(&build.id);
+                tracing::warn!("{} failed: {reason}", version.name());
+                self.change(&version.version, Change::Fail { reason: reason.clone() }).await
+            }
+            Some(End::Trouble { error }) => {
+                self.workers.remove(&build.id);
+                self.meet_trouble(version, build, error.clone())
+            }
+            Some(End::Stopped) => {
+                self.workers.remove(&build.id);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn look_after_successor(
+        &mut self,
+        version: &VersionRecord,
+        build: &Build,
+    ) -> Result<(), LifecycleError> {
+        if version.status.state == State::Retired || !self.in_scope(&version.version) {
+            return Ok(());
+        }
+        let Some(worker) = self.workers.get(&build.id) else {
+            return self.start(version, build).await;
+        };
+        let progress = worker.progress();
+        match progress.end() {
+            Some(End::Failed { reason }) => {
+                self.workers.remove(&build.id);
+                tracing::warn!("the new build of {} failed and is given up: {reason}", version.name());
+                self.host.catalog.discard_build(build.id).await?;
+                self.drop_discarded().await
+            }
+            Some(End::Trouble { error }) => {
+                self.workers.remove(&build.id);
+                self.meet_trouble(version, build, error.clone())
+            }
+            Some(End::Stopped) => {
+                self.workers.remove(&build.id);
+                Ok(())
+            }
+            None if progress.is_ready() => self.swap_in(version, build).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A server waits and tries again; a command ends with the fault.
+    fn meet_trouble(
+        &mut self,
+        version: &VersionRecord,
+        build: &Build,
+        source: Arc<crate::replay::ReplayError>,
+    ) -> Result<(), LifecycleError> {
+        if self.gives_up {
+            return Err(LifecycleError::Trouble { name: version.name(), source });
+        }
+        let wait = self.troubles.get(&build.id).map_or(BACKOFF_MIN, |it| it.wait * 2);
+        let wait = wait.min(BACKOFF_MAX);
+        tracing::warn!(
+            "{} met a fault and goes on in {} ms: {}",
+            version.name(),
+            wait.as_millis(),
+            crate::error_chain(&*source)
+        );
+        self.troubles.insert(build.id, TroubledBuild { since: Stopwatch::start(), wait });
+        Ok(())
+    }
+
+    async fn start(&mut self, version: &VersionRecord, build: &Build) -> Result<(), LifecycleError> {
+        if self.troubles.get(&build.id).is_some_and(|it| it.since.elapsed() < it.wait) {
+            return Ok(());
+        }
+        let module = self.host.catalog.module(&version.digest).await?;
+        let module = module
+            .ok_or_else(|| LifecycleError::NoModule { digest: version.digest.clone() })?;
+        let is_current = version.current.as_ref().is_some_and(|it| it.id == build.id);
+        let task = Task {
+            build: build.clone(),
+            path: self.host.places.of_build(build),
+            module,
+            epoch: self.epoch,
+            role: if is_current { version.status.role } else { Role::None },
+            must_exist: is_current && version.status.state == State::Ready,
+        };
+        self.workers.insert(build.id, Worker::start(self.host.clone(), task));
+        Ok(())
+    }
+
+    /// Workers whose build is no longer anybody's.
+    async fn stop_strays(&mut self, versions: &[VersionRecord]) {
+        let wanted: Vec<i64> = versions
+            .iter()
+            .flat_map(|it| [&it.current, &it.successor])
+            .flatten()
+            .map(|build| build.id)
+            .collect();
+        let strays: Vec<i64> =
+            self.workers.keys().filter(|id| !wanted.contains(id)).copied().collect();
+        for id in strays {
+            // A build that was made after the versions were read is no stray.
+            if let Some(worker) = self.workers.get(&id)
+                && worker.progress().end().is_none()
+                && !self.is_known(id).await
+                && let Some(worker) = self.workers.remove(&id)
+            {
+                worker.stop().await;
+            }
+        }
+    }
+
+    async fn is_known(&self, build: i64) -> bool {
+        let Ok(versions) = self.host.catalog.versions(self.projection()).await else { return true };
+        versions.iter().flat_map(|it| [&it.current, &it.successor]).flatten().any(|it| it.id == build)
+    }
+
+    /// Applies one change of status to the catalog.
+    pub(super) async fn change(
+        &self,
+        version: &semver::Version,
+        change: Change,
+    ) -> Result<(), LifecycleError> {
+        match self.host.catalog.change(self.projection(), version, change).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    async fn retire(&mut self, version: &semver::Version) -> Result<Done, LifecycleError> {
+        self.change(version, Change::Retire).await?;
+        let versions = self.host.catalog.versions(self.projection()).await?;
+        self.stop_strays(&versions).await;
+        // Names first, so that no link points at a file that is gone.
+        self.publish().await?;
+        self.drop_discarded().await?;
+        Ok(Done::Retired)
+    }
+
+    async fn replay(
+        &mut self,
+        version: &semver::Version,
+        until: Option<Position>,
+    ) -> Result<Done, LifecycleError> {
+        let record = self.record(version).await?;
+        if record.status.state == State::Retired {
+            self.change(version, Change::Revive).await?;
+        }
+        if let (Some(until), Role::Live) = (until, record.status.role) {
+            return Err(LifecycleError::Refused {
+                message: format!(
+                    "{} is live, and a build that stops at {until} would take readers back",
+                    record.name()
+                ),
+                hint: format!("promote another version first: `retell promote {}@VERSION`", record.projection),
+            });
+        }
+        let added = self
+            .host
+            .catalog
+            .add_successor(
+                self.projection(),
+                version,
+                &self.host.places.read_models,
+                until,
+                self.host.clock.now_us(),
+            )
+            .await;
+        self.include(version);
+        match added {
+            Ok(build) => Ok(Done::ReplayBegun { build: build.id }),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    /// Promotes a version whose deployer asked for it beforehand.
+    async fn promote_as_planned(&mut self, version: &VersionRecord) -> Result<(), LifecycleError> {
+        match self.switch(&version.version, SwitchKind::Promote, false).await {
+            Ok(_) => Ok(()),
+            Err(LifecycleError::Refused { message, .. }) => {
+                tracing::warn!("{} is not promoted: {message}", version.name());
+                let catalog = &self.host.catalog;
+                Ok(catalog
+                    .set_promote_when_ready(self.projection(), &version.version, false)
+                    .await?)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One version, as the catalog has it now.
+    pub(super) async fn record(
+        &self,
+        version: &semver::Version,
+    ) -> Result<VersionRecord, LifecycleError> {
+        let versions = self.host.catalog.versions(self.projection()).await?;
+        versions.into_iter().find(|it| it.version == *version).ok_or_else(|| {
+            LifecycleError::Refused {
+                message: format!("there is no {}@{version}", self.projection()),
+                hint: format!("`retell status {}` lists its versions", self.projection()),
+            }
+        })
+    }
+
+    /// Makes the links follow the catalog: `live.db` and one `vN.db` for each major.
+    pub(super) async fn publish(&self) -> Result<(), LifecycleError> {
+        let projection = self.projection();
+        let versions = self.host.catalog.versions(projection).await?;
+        let majors = self.host.catalog.majors(projection).await?;
+        let path = |version: &VersionRecord| {
+            version.current.as_ref().map(|build| self.host.places.of_build(build))
+        };
+        let mut names = Vec::new();
+        if let Some(live) = versions.iter().find(|it| it.status.role == Role::Live) {
+            names.extend(path(live).map(|path| ("live.db".to_owned(), path)));
+        }
+        for (major, holder) in majors {
+            if let Some(holder) = versions.iter().find(|it| it.version == holder)
+                && holder.status.state == State::Ready
+            {
+                names.extend(path(holder).map(|path| (format!("v{major}.db"), path)));
+            }
+        }
+        Ok(publish::repair(&self.host.places.links.join(projection), &names)?)
+    }
+
+    /// Removes the files of builds that nothing uses any more.
+    pub(super) async fn drop_discarded(&self) -> Result<(), LifecycleError> {
+        for build in self.host.catalog.discarded(self.projection()).await? {
+            publish::drop_read_model(&self.host.places.of_build(&build))?;
+            self.host.catalog.mark_dropped(build.id).await?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Supervisor").field("lease", &self.lease).finish_non_exhaustive()
+    }
+}
+
+/// A change that the state machine refuses, with what to do instead.
+pub(super) fn refused(error: crate::catalog::CatalogError) -> LifecycleError {
+    use super::state::Refusal;
+    use crate::catalog::CatalogError;
+
+    match error {
+        CatalogError::Refused { projection, version, source } => {
+            let name = format!("{projection}@{version}");
+            let hint = match source {
+                Refusal::NotReady(_) => format!("watch it get ready: `retell status {projection} --watch`"),
+                Refusal::AlreadyLive => format!("`retell status {projection}` shows all versions"),
+                Refusal::Halted => format!(
+                    "let it go on with `retell resume {name}`, or take it as it is with --accept-older"
+                ),
+                Refusal::LiveIsKept => {
+                    format!("promote another version first: `retell promote {projection}@VERSION`")
+                }
+                Refusal::Retired | Refusal::AlreadyRetired => {
+                    format!("build it again: `retell replay {name}`")
+                }
+                Refusal::NotHalted | Refusal::AlreadyPaused | Refusal::Senseless(_) => {
+                    format!("`retell status {projection}` shows what it is doing")
+                }
+            };
+            LifecycleError::Refused { message: format!("{name}: {source}"), hint }
+        }
+        CatalogError::SuccessorExists { projection, version } => LifecycleError::Refused {
+            message: format!("{projection}@{version} is being replayed already"),
+            hint: format!("watch it: `retell status {projection} --watch`"),
+        },
+        CatalogError::NoVersion { projection, version } => LifecycleError::Refused {
+            message: format!("there is no {projection}@{version}"),
+            hint: format!("`retell status {projection}` lists its versions"),
+        },
+        error => error.into(),
+    }
+}

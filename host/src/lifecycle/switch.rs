@@ -1,0 +1,224 @@
+//! The switch: promote, rollback, and putting a new build in an old one's place. In each the one
+//! that readers use stands still at some position, the one that comes has to reach it, and one
+//! commit of the catalog decides. Readers see the old or the new, and never an older position.
+
+use std::time::Duration;
+
+use super::request::Done;
+use super::state::{Change, Role, State};
+use super::supervisor::{Supervisor, refused};
+use super::LifecycleError;
+use crate::catalog::{Build, Switch, SwitchKind, VersionRecord};
+use crate::event::Position;
+use crate::read_model::sqlite::SqliteReadModel;
+
+/// How often a switch looks at whom it waits for.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+
+impl Supervisor {
+    /// Makes the version that was live most recently live again.
+    pub(super) async fn rollback(&mut self, accept_older: bool) -> Result<Done, LifecycleError> {
+        let versions = self.host.catalog.versions(self.projection()).await?;
+        let previous = versions.into_iter().find(|it| it.status.role == Role::Previous);
+        let previous = previous.ok_or_else(|| LifecycleError::Refused {
+            message: format!("{} has no previous version to go back to", self.projection()),
+            hint: format!("promote the version you want: `retell promote {}@VERSION`", self.projection()),
+        })?;
+        self.switch(&previous.version, SwitchKind::Rollback, accept_older).await
+    }
+
+    /// Makes a version live.
+    pub(super) async fn switch(
+        &mut self,
+        to: &semver::Version,
+        kind: SwitchKind,
+        accept_older: bool,
+    ) -> Result<Done, LifecycleError> {
+        let target = self.record(to).await?;
+        // Refused early, before anything waits; the catalog judges again in its transaction.
+        let go_live = Change::GoLive { even_halted: accept_older };
+        if let Err(source) = target.status.after(&go_live) {
+            return Err(refused(crate::catalog::CatalogError::Refused {
+                projection: target.projection.clone(),
+                version: target.version.to_string(),
+                source,
+            }));
+        }
+        let versions = self.host.catalog.versions(self.projection()).await?;
+        let live = versions.into_iter().find(|it| it.status.role == Role::Live);
+        self.include(to);
+        let coming = current(&target)?.clone();
+        let fenced = match &live {
+            None => {
+                self.catch_up(&target, &coming, accept_older, 0).await?;
+                None
+            }
+            Some(live) => {
+                let going = current(live)?.clone();
+                // First without a fence, so that the live version stands still only for moments.
+                let position = self.position(live, &going).await?;
+                self.catch_up(&target, &coming, accept_older, position).await?;
+                Some(going)
+            }
+        };
+        let switched = self.switch_fenced(&target, &coming, live.as_ref(), kind, accept_older).await;
+        if let Some(worker) = fenced.and_then(|going| self.workers.get(&going.id)) {
+            worker.unfence();
+        }
+        switched
+    }
+
+    async fn switch_fenced(
+        &mut self,
+        target: &VersionRecord,
+        coming: &Build,
+        live: Option<&VersionRecord>,
+        kind: SwitchKind,
+        accept_older: bool,
+    ) -> Result<Done, LifecycleError> {
+        let position = match live {
+            None => self.position(target, coming).await?,
+            Some(live) => {
+                let going = current(live)?;
+                let fenced = match self.workers.get_mut(&going.id) {
+                    Some(worker) => worker.fence().await,
+                    None => None,
+                };
+                let position = match fenced {
+                    Some(position) => position,
+                    None => self.position(live, going).await?,
+                };
+                self.catch_up(target, coming, accept_older, position).await?;
+                position
+            }
+        };
+        let switch = Switch {
+            projection: self.projection(),
+            kind,
+            to: &target.version,
+            position,
+            accept_older,
+            now_us: self.host.clock.now_us(),
+        };
+        self.host.catalog.switch(switch).await.map_err(refused)?;
+        self.publish().await?;
+        self.tell_roles().await?;
+        let from = live.map(|it| it.version.clone());
+        let position = self.position(target, coming).await?;
+        Ok(Done::Switched { from, to: target.version.clone(), position })
+    }
+
+    /// Waits until a version has everything up to `position`. Refuses when it can't get there.
+    async fn catch_up(
+        &mut self,
+        target: &VersionRecord,
+        build: &Build,
+        accept_older: bool,
+        position: Position,
+    ) -> Result<(), LifecycleError> {
+        if accept_older {
+            return Ok(());
+        }
+        let behind = |at: Position, why: &str| LifecycleError::Refused {
+            message: format!(
+                "{} is at position {at}, behind the live version's {position}, and {why}",
+                target.name()
+            ),
+            hint: "wait for it, or accept that readers go back with --accept-older".into(),
+        };
+        loop {
+            let at = self.position(target, build).await?;
+            if at >= position {
+                return Ok(());
+            }
+            if build.until.is_some_and(|until| until < position) {
+                return Err(behind(at, "stops where it was told to"));
+            }
+            match self.workers.get(&build.id).map(super::worker::Worker::progress) {
+                Some(progress) if progress.end().is_none() => tokio::time::sleep(POLL_INTERVAL).await,
+                // Not running yet, or ended: the same care as at any time, then look again.
+                _ => {
+                    Box::pin(self.tick()).await?;
+                    let now = self.record(&target.version).await?;
+                    if !now.status.runs() {
+                        return Err(behind(at, "is halted"));
+                    }
+                    tokio::time::sleep(POLL_INTERVAL).await;
+                }
+            }
+        }
+    }
+
+    /// How far a build's read model is, as readers see it.
+    async fn position(
+        &self,
+        version: &VersionRecord,
+        build: &Build,
+    ) -> Result<Position, LifecycleError> {
+        if let Some(progress) = self.progress(build.id)
+            && progress.is_ready()
+        {
+            return Ok(progress.position);
+        }
+        let path = self.host.places.of_build(build);
+        let read = tokio::task::spawn_blocking(move || SqliteReadModel::status(&path)).await;
+        match read.expect("reading a status does not panic") {
+            Ok(status) => Ok(status.checkpoint.position),
+            // Nobody ever read from it.
+            Err(_) if version.status.state != State::Ready => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lets the read models say what they are now.
+    async fn tell_roles(&self) -> Result<(), LifecycleError> {
+        for version in self.host.catalog.versions(self.projection()).await? {
+            if let Some(worker) = version.current.and_then(|it| self.workers.get(&it.id)) {
+                worker.set_role(version.status.role);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a successor that is ready in the current build's place.
+    pub(super) async fn swap_in(
+        &mut self,
+        version: &VersionRecord,
+        successor: &Build,
+    ) -> Result<(), LifecycleError> {
+        if let Some(current) = &version.current {
+            let fenced = match self.workers.get_mut(&current.id) {
+                Some(worker) => worker.fence().await,
+                None => None,
+            };
+            let position = match fenced {
+                Some(position) => position,
+                None => self.position(version, current).await.unwrap_or(0),
+            };
+            let reached = self.progress(successor.id).map_or(0, |it| it.position);
+            let stops_short = successor.until.is_some_and(|until| until < position);
+            if reached < position && !stops_short {
+                // Not yet; the next look finds it further.
+                if let Some(worker) = self.workers.get(&current.id) {
+                    worker.unfence();
+                }
+                return Ok(());
+            }
+        }
+        self.host.catalog.swap_in_successor(self.projection(), &version.version).await?;
+        if let Some(worker) = version.current.as_ref().and_then(|it| self.workers.remove(&it.id)) {
+            worker.stop().await;
+        }
+        self.publish().await?;
+        self.tell_roles().await?;
+        self.drop_discarded().await
+    }
+}
+
+/// The build that a version is served from.
+fn current(version: &VersionRecord) -> Result<&Build, LifecycleError> {
+    version.current.as_ref().ok_or_else(|| LifecycleError::Refused {
+        message: format!("{} has no read model", version.name()),
+        hint: format!("build it again: `retell replay {}`", version.name()),
+    })
+}
