@@ -1,7 +1,7 @@
 //! Where an instance keeps its things: flags first, then the environment, then defaults.
 //! This is the one place that knows the environment.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The flags that every command shares.
 #[derive(Debug, Clone, clap::Args)]
@@ -72,9 +72,9 @@ impl Config {
         self.data.join("cache")
     }
 
-    /// Links for programs that open read models themselves, and the leases, are beside the log.
-    pub fn links(&self) -> &Path {
-        &self.read_models
+    /// Where programs find the live read models: always here, wherever the builds are.
+    pub fn links(&self) -> PathBuf {
+        self.data.join("read-models")
     }
 }
 

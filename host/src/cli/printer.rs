@@ -30,6 +30,19 @@ pub struct Failed {
     pub hint: Option<String>,
 }
 
+/// Ctrl-C or SIGTERM ended the command (exit code 130); what was done is kept.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; what was done is kept, and the same command goes on from there")]
+pub struct Interrupted;
+
+/// What was waited for did not happen in time (exit code 4).
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct TimedOut {
+    pub message: String,
+    pub hint: Option<String>,
+}
+
 /// Writes data and talk where they belong.
 #[derive(Debug, Clone, Copy)]
 pub struct Printer {
@@ -113,6 +126,10 @@ fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
             (&usage.hint, 2)
         } else if let Some(failed) = cause.downcast_ref::<Failed>() {
             (&failed.hint, 1)
+        } else if let Some(late) = cause.downcast_ref::<TimedOut>() {
+            (&late.hint, 4)
+        } else if cause.is::<Interrupted>() {
+            (&None, 130)
         } else {
             continue;
         };

@@ -51,6 +51,10 @@ impl Access {
         Self { host, projection: projection.to_owned(), scope, here: None }
     }
 
+    pub fn projection(&self) -> &str {
+        &self.projection
+    }
+
     /// Whether this process does the work (after the first use).
     pub fn is_here(&self) -> bool {
         self.here.is_some()
@@ -155,7 +159,7 @@ impl Access {
 }
 
 /// How far a build is, from its read model alone; none while there is no read model.
-pub(crate) fn observe(path: &std::path::Path, head: Position) -> Option<Progress> {
+pub fn observe(path: &std::path::Path, head: Position) -> Option<Progress> {
     let status = SqliteReadModel::status(path).ok()?;
     Some(Progress {
         phase: if status.ready { Phase::Following } else { Phase::Replaying },

@@ -13,7 +13,7 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use access::{Access, View};
+pub use access::{Access, View, observe};
 pub use request::{Done, Outcome, Request};
 pub use supervisor::{Scope, Supervisor};
 pub use worker::{End, Phase, Progress};

@@ -22,7 +22,7 @@ use crate::wasm::{Limits, Module};
 use applier::Applier;
 pub use bisect::Blame;
 use parsers::Parser;
-pub use progress::Rate;
+pub use progress::{Rate, eta_s};
 use tables::Tables;
 
 /// Why a replay stopped. The log and read model's faults pass; the module's and the log's history

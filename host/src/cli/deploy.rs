@@ -1,0 +1,299 @@
+//! `retell deploy`: registers a module as a version and builds its read model.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::Context;
+use super::printer::{Failed, Refused};
+use super::progress::{BuildBar, duration, thousands};
+use super::session::{self, Access, explain};
+use crate::catalog::{CatalogError, ModuleRecord, NewVersion, Registered};
+use crate::clock::Stopwatch;
+use crate::event::Position;
+use crate::lifecycle::state::{Halt, Role, State};
+use crate::lifecycle::{self, Done, Host, Request, Scope, View};
+use crate::wasm::{Module, ModuleError};
+
+/// Deploy a module: register it, replay the log into a fresh read model, and switch if asked to
+///
+/// The read model is built beside whatever is live; nothing that readers use is touched before the
+/// switch. While `retell serve` runs, it does the work and this command watches; otherwise this
+/// command does the work itself.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    retell deploy articles.wasm              build it, and say how to make it live\n  \
+    retell deploy articles.wasm --promote    make it live as soon as it is ready\n  \
+    retell deploy articles.wasm --no-wait    leave the work to `retell serve`\n\n\
+    With --json: {\"projection\",\"version\",\"digest\",\"registered\",\"state\",\"role\",\"position\",\
+    \"events\",\"seconds\",\"events_per_s\"}")]
+pub(crate) struct Args {
+    /// The module, as `retell build` made it
+    file: PathBuf,
+    /// Make it the live version as soon as it is ready
+    #[arg(long)]
+    promote: bool,
+    /// Return as soon as it is registered
+    #[arg(long)]
+    no_wait: bool,
+    /// Build it as of this position, and no further
+    #[arg(long, value_name = "POSITION")]
+    until: Option<Position>,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+struct Report {
+    projection: String,
+    version: String,
+    digest: String,
+    /// `new`, `already_there` or `revived`
+    registered: &'static str,
+    state: &'static str,
+    role: &'static str,
+    position: Position,
+    /// Positions gone over by this command, in how many seconds.
+    events: u64,
+    seconds: f64,
+    events_per_s: f64,
+}
+
+pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let bytes = read_module(&args.file)?;
+    let host = session::open_host(context, Access::Write).await?;
+    let module = load(&host, &args.file, &bytes)?;
+    let registered = register(&host, &module, &bytes, &args).await?;
+    let version = semver::Version::parse(&module.manifest().version)
+        .expect("the manifest check wants a semantic version");
+    let name = module.name();
+    match registered {
+        Registered::New => context.printer.say(format_args!("{name} is registered")),
+        Registered::AlreadyThere => context.printer.say(format_args!("{name} is deployed already")),
+        Registered::Revived => context.printer.say(format_args!("{name} was retired and is built again")),
+    }
+    let mut access = lifecycle::Access::new(
+        host.clone(),
+        &module.manifest().name,
+        Scope::Only(vec![version.clone()]),
+    );
+    if args.until.is_some() && registered == Registered::AlreadyThere {
+        let replay = Request::Replay { version: version.clone(), until: args.until };
+        access.request(replay).await.map_err(explain)?;
+    }
+    let watch = Stopwatch::start();
+    if args.no_wait {
+        let hint = "`retell serve` builds it, or `retell catch-up` once";
+        context.printer.say(hint);
+    } else {
+        let work = build(&mut access, context, &version, &name);
+        let built = super::interruptible(work).await;
+        if let Err(error) = built {
+            access.close().await;
+            return Err(error);
+        }
+        if args.promote {
+            promote(&mut access, context, &version, &host).await?;
+        }
+    }
+    access.close().await;
+    report(&host, context, &module, registered, &watch).await
+}
+
+fn read_module(file: &std::path::Path) -> anyhow::Result<Vec<u8>> {
+    let limit = crate::limits::MODULE_BYTES_MAX;
+    let unreadable = || Failed {
+        message: format!("the module {} can't be read", file.display()),
+        hint: Some("build one: `retell build PATH`".into()),
+    };
+    let size = std::fs::metadata(file).with_context(unreadable)?.len();
+    if size > limit as u64 {
+        let bytes = usize::try_from(size).unwrap_or(usize::MAX);
+        return Err(bad_module(file, ModuleError::TooLarge { bytes, bytes_max: limit }));
+    }
+    std::fs::read(file).with_context(unreadable)
+}
+
+fn load(host: &Host, file: &std::path::Path, bytes: &[u8]) -> anyhow::Result<Module> {
+    Module::load(&host.engine, bytes).map_err(|error| bad_module(file, error))
+}
+
+/// A file that is no module for this host.
+pub(super) fn bad_module(file: &std::path::Path, error: ModuleError) -> anyhow::Error {
+    let hint = error.hint();
+    anyhow::Error::new(error).context(Failed {
+        message: format!("{} is not a module that this host can run", file.display()),
+        hint: Some(hint.into()),
+    })
+}
+
+async fn register(
+    host: &Host,
+    module: &Module,
+    bytes: &[u8],
+    args: &Args,
+) -> anyhow::Result<Registered> {
+    let record = ModuleRecord {
+        digest: module.digest().to_owned(),
+        manifest: module.manifest().clone(),
+        contract: module.stamp().contract.clone(),
+        sdk: module.stamp().sdk.clone(),
+    };
+    let new = NewVersion {
+        module: &record,
+        bytes,
+        read_models: &host.places.read_models,
+        until: args.until,
+        promote_when_ready: args.promote,
+        now_us: host.clock.now_us(),
+    };
+    host.catalog.register(new).await.map_err(|error| match error {
+        CatalogError::OtherModule { projection, version, digest } => Refused {
+            message: format!(
+                "{projection}@{version} is deployed already, from another module ({}…)",
+                &digest[..12.min(digest.len())]
+            ),
+            hint: Some("raise the version in the projection's declaration, build and deploy again".into()),
+        }
+        .into(),
+        error => error.into(),
+    })
+}
+
+/// Works or watches until the version is ready.
+async fn build(
+    access: &mut lifecycle::Access,
+    context: &Context,
+    version: &semver::Version,
+    name: &str,
+) -> anyhow::Result<()> {
+    let mut bar = BuildBar::new(context.printer, name);
+    let ended = access
+        .until(|view| {
+            let record = view.version(version)?;
+            if let Some(build) = record.successor.as_ref().or(record.current.as_ref())
+                && let Some(progress) = view.progress.get(&build.id)
+            {
+                bar.show(progress, build.until.unwrap_or(Position::MAX).min(view.head));
+            }
+            ended(view, version)
+        })
+        .await;
+    bar.finish();
+    ended.map_err(explain)?
+}
+
+/// Whether a version has come to rest: ready, or halted.
+fn ended(view: &View, version: &semver::Version) -> Option<anyhow::Result<()>> {
+    let record = view.version(version)?;
+    match &record.status.halt {
+        Halt::None => {}
+        Halt::Paused => {
+            return Some(Err(Refused {
+                message: format!("{} is paused", record.name()),
+                hint: Some(format!("let it go on: `retell resume {}`", record.name())),
+            }
+            .into()));
+        }
+        Halt::Failed { reason } => {
+            return Some(Err(Failed {
+                message: format!("{} failed: {reason}", record.name()),
+                hint: Some(format!(
+                    "correct the projection, raise its version and deploy that; what is live was not \
+                     touched. To try this version once more: `retell resume {}`",
+                    record.name()
+                )),
+            }
+            .into()));
+        }
+    }
+    match record.status.state {
+        State::Ready if record.successor.is_none() => Some(Ok(())),
+        State::Retired => Some(Err(Refused {
+            message: format!("{} was retired meanwhile", record.name()),
+            hint: Some("deploy it again".into()),
+        }
+        .into())),
+        _ => None,
+    }
+}
+
+/// Promotes it, unless whoever built it did so already.
+async fn promote(
+    access: &mut lifecycle::Access,
+    context: &Context,
+    version: &semver::Version,
+    host: &Host,
+) -> anyhow::Result<()> {
+    let request = Request::Promote { version: version.clone(), accept_older: false };
+    match access.request(request).await {
+        Ok(Done::Switched { from, to, position }) => {
+            context.printer.say(super::switch::sentence(from.as_ref(), &to, position));
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+        Err(error) => {
+            // Whoever built it may have promoted it already, since that was asked for beforehand.
+            let versions = host.catalog.versions(access.projection()).await?;
+            let live = versions.iter().any(|it| {
+                it.version == *version && it.status.role == Role::Live
+            });
+            if live { Ok(()) } else { Err(explain(error)) }
+        }
+    }
+}
+
+async fn report(
+    host: &Host,
+    context: &Context,
+    module: &Module,
+    registered: Registered,
+    watch: &Stopwatch,
+) -> anyhow::Result<()> {
+    let manifest = module.manifest();
+    let versions = host.catalog.versions(&manifest.name).await?;
+    let record = versions
+        .iter()
+        .find(|it| it.version.to_string() == manifest.version)
+        .context("the version vanished from the catalog")?;
+    let path = record.current.as_ref().map(|build| host.places.of_build(build));
+    let position =
+        path.and_then(|path| lifecycle::observe(&path, 0)).map_or(0, |seen| seen.position);
+    let events = if registered == Registered::AlreadyThere { 0 } else { position };
+    let seconds = watch.elapsed().as_secs_f64();
+    let events_per_s = if seconds > 0.0 { events as f64 / seconds } else { 0.0 };
+    if context.printer.json {
+        return context.printer.json(&Report {
+            projection: manifest.name.clone(),
+            version: manifest.version.clone(),
+            digest: module.digest().to_owned(),
+            registered: match registered {
+                Registered::New => "new",
+                Registered::AlreadyThere => "already_there",
+                Registered::Revived => "revived",
+            },
+            state: record.status.state.word(),
+            role: record.status.role.as_str(),
+            position,
+            events,
+            seconds,
+            events_per_s,
+        });
+    }
+    let printer = context.printer;
+    if record.status.state == State::Ready && registered != Registered::AlreadyThere {
+        printer.say(format_args!(
+            "{} is ready at position {position}: {} events in {} ({} events/s)",
+            record.name(),
+            thousands(events as f64),
+            duration(seconds),
+            thousands(events_per_s)
+        ));
+    }
+    if record.status.state == State::Ready && record.status.role != Role::Live {
+        let name = record.name();
+        printer.say(format_args!("look at it:   retell query {name} 'SELECT …'"));
+        printer.say(format_args!("make it live: retell promote {name}"));
+    }
+    Ok(())
+}

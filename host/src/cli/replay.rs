@@ -1,0 +1,181 @@
+//! `retell replay` and `retell catch-up`: building again, and building on.
+
+use serde::Serialize;
+
+use super::Context;
+use super::printer::Failed;
+use super::progress::BuildBar;
+use super::session::{self, Access, explain, one_version, parse_name};
+use crate::event::Position;
+use crate::lifecycle::names::Which;
+use crate::lifecycle::state::{Halt, State};
+use crate::lifecycle::{self, Request, Scope, View};
+
+/// Build a version again from position 1, beside its read model, and swap it in when it is ready
+///
+/// Works for a live version too: readers keep the old rows until the new ones are complete.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  retell replay articles@2.0.0\n\n\
+    With --json: {\"projection\",\"version\",\"position\"}")]
+pub(crate) struct Replay {
+    /// The version, as in articles@2.0.0
+    name: String,
+    /// Build it as of this position, and no further
+    #[arg(long, value_name = "POSITION")]
+    until: Option<Position>,
+    /// Return as soon as it has begun
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Bring versions to the head of the log, then return
+///
+/// For use without `retell serve`, as in a nightly job. With a host serving, it waits for the host.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  retell catch-up\n  retell catch-up articles\n\n\
+    With --json a list of {\"projection\",\"version\",\"position\"}")]
+pub(crate) struct CatchUp {
+    /// A projection (articles), or a version of it (articles@2.0.0); all of them if left out
+    name: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Reached {
+    projection: String,
+    version: String,
+    position: Position,
+}
+
+pub(crate) async fn replay(args: Replay, context: &Context) -> anyhow::Result<()> {
+    let name = parse_name(&args.name)?;
+    let host = session::open_host(context, Access::Read).await?;
+    let version = one_version(&*host.catalog, &name).await?;
+    let (projection, number) = (version.projection.clone(), version.version.clone());
+    let scope = Scope::Only(vec![number.clone()]);
+    let mut access = lifecycle::Access::new(host.clone(), &projection, scope);
+    let request = Request::Replay { version: number.clone(), until: args.until };
+    access.request(request).await.map_err(explain)?;
+    if args.no_wait {
+        access.close().await;
+        context.printer.say(format_args!("{} is being replayed", version.name()));
+        return Ok(());
+    }
+    let mut bar = BuildBar::new(context.printer, &version.name());
+    let mut building = None;
+    let mut reached = 0;
+    let work = access.until(|view| {
+        let record = view.version(&number)?;
+        if let Some(successor) = &record.successor {
+            building = Some(successor.id);
+            if let Some(progress) = view.progress.get(&successor.id) {
+                bar.show(progress, successor.until.unwrap_or(Position::MAX).min(view.head));
+            }
+            return None;
+        }
+        let current = record.current.as_ref().map(|it| it.id);
+        reached = current.and_then(|it| view.progress.get(&it)).map_or(0, |it| it.position);
+        Some(building.is_none() || current == building)
+    });
+    let swapped = super::interruptible(async { work.await.map_err(explain) }).await;
+    bar.finish();
+    access.close().await;
+    if !swapped? {
+        return Err(Failed {
+            message: format!("the new build of {} failed, and the old one stays in its place", version.name()),
+            hint: Some(format!("see why: `retell -v replay {}`", version.name())),
+        }
+        .into());
+    }
+    if context.printer.json {
+        return context.printer.json(&Reached {
+            projection,
+            version: number.to_string(),
+            position: reached,
+        });
+    }
+    context.printer.say(format_args!("{} is replayed, at position {reached}", version.name()));
+    Ok(())
+}
+
+pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result<()> {
+    let host = session::open_host(context, Access::Read).await?;
+    let (projections, only) = match &args.name {
+        None => (host.catalog.projections().await?, None),
+        Some(name) => {
+            let name = parse_name(name)?;
+            match name.which {
+                Which::Live => {
+                    if host.catalog.versions(&name.projection).await?.is_empty() {
+                        one_version(&*host.catalog, &name).await?;
+                    }
+                    (vec![name.projection], None)
+                }
+                _ => {
+                    let version = one_version(&*host.catalog, &name).await?;
+                    (vec![name.projection], Some(version.version))
+                }
+            }
+        }
+    };
+    let mut all = Vec::new();
+    for projection in projections {
+        let scope = only.clone().map_or(Scope::All, |version| Scope::Only(vec![version]));
+        let mut access = lifecycle::Access::new(host.clone(), &projection, scope);
+        let mut bar = BuildBar::new(context.printer, &projection);
+        let goal = host.log.head().await?.position;
+        let work = access.until(|view| {
+            if let Some(slowest) = slowest(view) {
+                bar.show(slowest, goal);
+            }
+            caught_up(view, only.as_ref(), goal)
+        });
+        let reached = super::interruptible(async { work.await.map_err(explain) }).await;
+        bar.finish();
+        access.close().await;
+        all.extend(reached?);
+    }
+    if context.printer.json {
+        return context.printer.json(&all);
+    }
+    for reached in &all {
+        let Reached { projection, version, position } = reached;
+        context.printer.say(format_args!("{projection}@{version} is at position {position}"));
+    }
+    if all.is_empty() {
+        context.printer.say("there is nothing to catch up");
+    }
+    Ok(())
+}
+
+fn slowest(view: &View) -> Option<&lifecycle::Progress> {
+    view.progress.values().filter(|it| it.end().is_none()).min_by_key(|it| it.applied)
+}
+
+/// Where all versions are, once each that works has everything up to `goal`.
+fn caught_up(
+    view: &View,
+    only: Option<&semver::Version>,
+    goal: Position,
+) -> Option<Vec<Reached>> {
+    let mut all = Vec::new();
+    for version in &view.versions {
+        let skipped = version.status.state == State::Retired
+            || version.status.halt != Halt::None
+            || only.is_some_and(|it| *it != version.version);
+        if skipped {
+            continue;
+        }
+        let build = version.current.as_ref()?;
+        let position = view.progress.get(&build.id)?.position;
+        let wanted = build.until.unwrap_or(Position::MAX).min(goal);
+        if position < wanted || version.status.state != State::Ready || version.successor.is_some() {
+            return None;
+        }
+        all.push(Reached {
+            projection: version.projection.clone(),
+            version: version.version.to_string(),
+            position,
+        });
+    }
+    Some(all)
+}

@@ -1,0 +1,190 @@
+//! From the configuration to a host: opens the log and the catalog, and turns errors of the library
+//! into what a user can act on.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::Context;
+use super::printer::{Failed, Refused, Usage};
+use crate::catalog::sqlite::SqliteCatalog;
+use crate::catalog::{Catalog, CatalogError, VersionRecord};
+use crate::clock;
+use crate::lifecycle::names::{self, Name, Unresolved};
+use crate::lifecycle::{Host, LifecycleError, Places};
+use crate::log::EventLog;
+use crate::log::sqlite::{OpenMode, SqliteLog};
+use crate::replay::{ReplayError, Settings};
+use crate::wasm::Engine;
+
+/// Whether a command may create a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Creates nothing and changes no schema.
+    Read,
+    /// Creates the log and the catalog on a fresh folder.
+    Write,
+}
+
+/// Opens everything that a command on projections needs.
+pub(crate) async fn open_host(context: &Context, access: Access) -> anyhow::Result<Arc<Host>> {
+    let config = &context.config;
+    let log = open_log(&config.log_path, access).await?;
+    let catalog = open_catalog(&config.log_path, access).await?;
+    let engine = Engine::new(&config.cache())?;
+    Ok(Arc::new(Host {
+        log: Arc::new(log),
+        catalog: Arc::new(catalog),
+        engine,
+        clock: clock::system(),
+        settings: Settings::default(),
+        places: places(context)?,
+    }))
+}
+
+/// Opens the log alone.
+pub(crate) async fn open_log(path: &Path, access: Access) -> anyhow::Result<SqliteLog> {
+    let mode = match access {
+        Access::Read => OpenMode::Existing,
+        Access::Write => OpenMode::CreateOrMigrate,
+    };
+    Ok(SqliteLog::open(path, mode).await?)
+}
+
+/// Opens the catalog in a log that is there. A log that never had a projection has none yet, which
+/// a writing command mends.
+pub(crate) async fn open_catalog(path: &Path, access: Access) -> anyhow::Result<SqliteCatalog> {
+    let opened = match access {
+        Access::Read => SqliteCatalog::open(path).await,
+        Access::Write => SqliteCatalog::migrate(path).await,
+    };
+    opened.map_err(|error| {
+        let hint = match &error {
+            CatalogError::Older => "bring it up to date: `retell migrate`",
+            CatalogError::Newer { .. } => "use that retell, or a newer one",
+            _ => return error.into(),
+        };
+        failed(error, hint)
+    })
+}
+
+/// Where things are, seen from the log's folder, so that an instance's folder can be moved whole.
+fn places(context: &Context) -> anyhow::Result<Places> {
+    let config = &context.config;
+    let absolute = |path: &Path| {
+        std::path::absolute(path).with_context(|| format!("the path {} makes no sense", path.display()))
+    };
+    let log = absolute(&config.log_path)?;
+    let home = log.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
+    let read_models = absolute(&config.read_models)?;
+    Ok(Places {
+        read_models: read_models
+            .strip_prefix(&home)
+            .map_or_else(|_| read_models.clone(), Path::to_owned),
+        links: absolute(&config.links())?,
+        home,
+    })
+}
+
+/// A read model that a name led to.
+#[derive(Debug)]
+pub(crate) struct Located {
+    pub(crate) projection: String,
+    pub(crate) version: semver::Version,
+    pub(crate) path: PathBuf,
+}
+
+/// Finds the read model that a name means for reading. Creates and changes nothing.
+pub(crate) async fn locate(context: &Context, name: &str) -> anyhow::Result<Located> {
+    let name = parse_name(name)?;
+    open_log(&context.config.log_path, Access::Read).await?;
+    let catalog = open_catalog(&context.config.log_path, Access::Read).await?;
+    let version = names::resolve(&catalog, &name).await.map_err(unresolved)?;
+    let Some(build) = &version.current else {
+        return Err(Refused {
+            message: format!("{} is retired and has no read model", version.name()),
+            hint: Some(format!("build it again: `retell replay {}`", version.name())),
+        }
+        .into());
+    };
+    let path = places(context)?.of_build(build);
+    if !path.exists() {
+        return Err(Refused {
+            message: format!("{} has no read model yet: it is {}", version.name(), version.status.state),
+            hint: Some(format!("build it: `retell catch-up {}`", version.projection)),
+        }
+        .into());
+    }
+    Ok(Located { projection: version.projection, version: version.version, path })
+}
+
+/// Reads a name from the command line.
+pub(crate) fn parse_name(name: &str) -> anyhow::Result<Name> {
+    name.parse::<Name>().map_err(|error| {
+        Usage { message: error.to_string(), hint: Some("`retell status` lists all names".into()) }.into()
+    })
+}
+
+/// The one version that a command shall act on.
+pub(crate) async fn one_version(catalog: &dyn Catalog, name: &Name) -> anyhow::Result<VersionRecord> {
+    names::resolve_one(catalog, name).await.map_err(unresolved)
+}
+
+pub(crate) fn unresolved(error: Unresolved) -> anyhow::Error {
+    match error {
+        Unresolved::Catalog(error) => error.into(),
+        error => Refused { hint: error.hint(), message: error.to_string() }.into(),
+    }
+}
+
+/// A failure with advice.
+pub(crate) fn failed(
+    error: impl std::error::Error + Send + Sync + 'static,
+    hint: impl Into<String>,
+) -> anyhow::Error {
+    let message = error.to_string();
+    anyhow::Error::new(error).context(Failed { message, hint: Some(hint.into()) })
+}
+
+/// What the lifecycle could not do, with advice where there is any.
+pub(crate) fn explain(error: LifecycleError) -> anyhow::Error {
+    match error {
+        LifecycleError::Refused { message, hint } => {
+            Refused { message, hint: Some(hint) }.into()
+        }
+        LifecycleError::Elsewhere { message, hint } => Failed { message, hint }.into(),
+        LifecycleError::Module { source, digest } => {
+            let hint = source.hint();
+            failed(LifecycleError::Module { source, digest }, hint)
+        }
+        LifecycleError::Trouble { name, source } => {
+            let hint = match &*source {
+                ReplayError::ReadModel(error) => error.hint(),
+                ReplayError::Log(error) => error.hint(),
+                _ => None,
+            };
+            let hint = hint.unwrap_or_else(|| "go on from where it stopped: `retell catch-up`".into());
+            let message = format!("{name} can't go on: {}", crate::error_chain(&*source));
+            Failed { message, hint: Some(hint) }.into()
+        }
+        LifecycleError::Log(error) => {
+            let hint = error.hint();
+            with_hint(error, hint)
+        }
+        LifecycleError::ReadModel(error) => {
+            let hint = error.hint();
+            with_hint(error, hint)
+        }
+        LifecycleError::Interrupted => super::printer::Interrupted.into(),
+        error => error.into(),
+    }
+}
+
+fn with_hint(
+    error: impl std::error::Error + Send + Sync + 'static,
+    hint: Option<String>,
+) -> anyhow::Error {
+    let message = error.to_string();
+    anyhow::Error::new(error).context(Failed { message, hint })
+}

@@ -1,0 +1,76 @@
+//! `retell wait`: read your own writes.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Context;
+use super::printer::TimedOut;
+use super::session::{self, Access, parse_name};
+use crate::clock::Stopwatch;
+use crate::event::Position;
+use crate::lifecycle::{self, names};
+
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Wait until a read model has everything up to a position
+///
+/// `retell append` prints the position of what it appended; once this returns, a query sees it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  retell wait articles --position 1042 --timeout-ms 2000\n\n\
+    With --json: {\"projection\",\"version\",\"position\"}\nExit code 4: not in time")]
+pub(crate) struct Args {
+    /// The projection (its live version), or a version of it
+    name: String,
+    /// The position that the read model must have reached
+    #[arg(long)]
+    position: Position,
+    /// Give up after this long, in milliseconds
+    #[arg(long, value_name = "N", default_value_t = 30_000)]
+    timeout_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    projection: String,
+    version: String,
+    position: Position,
+}
+
+pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let name = parse_name(&args.name)?;
+    let host = session::open_host(context, Access::Read).await?;
+    let watch = Stopwatch::start();
+    loop {
+        // Looked up each time: the live version may be switched meanwhile.
+        let version =
+            names::resolve(&*host.catalog, &name).await.map_err(session::unresolved)?;
+        let path = version.current.as_ref().map(|build| host.places.of_build(build));
+        let seen = path.and_then(|path| lifecycle::observe(&path, args.position));
+        let position = seen.map_or(0, |it| it.position);
+        if position >= args.position {
+            if context.printer.json {
+                let (projection, version) = (version.projection, version.version.to_string());
+                return context.printer.json(&Report { projection, version, position });
+            }
+            return Ok(());
+        }
+        if watch.elapsed() >= Duration::from_millis(args.timeout_ms) {
+            let halted = match version.status.halt.word() {
+                "none" => String::new(),
+                halt => format!(", and it is {halt}"),
+            };
+            return Err(TimedOut {
+                message: format!(
+                    "{} is at position {position}, not at {} after {} ms{halted}",
+                    version.name(),
+                    args.position,
+                    args.timeout_ms
+                ),
+                hint: Some("is a host running? `retell serve` keeps versions up to date".into()),
+            }
+            .into());
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
