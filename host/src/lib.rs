@@ -5,16 +5,16 @@
 //! read model.
 
 pub mod build;
+pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod digest;
 pub mod event;
+pub mod lifecycle;
 pub mod limits;
 pub mod log;
 pub mod read_model;
-pub mod catalog;
-pub mod lifecycle;
 pub mod replay;
 pub mod wasm;
 

@@ -1,11 +1,20 @@
 //! The command line: one file per command, this root, and the printer. Arguments are parsed only here.
 
 mod build;
+mod deploy;
+mod inspect;
 pub(crate) mod printer;
+mod progress;
+mod replay;
+mod serve;
+mod session;
+mod status;
+mod switch;
+mod wait;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, Flags};
 use printer::Printer;
@@ -32,6 +41,26 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Build(build::Args),
+    CatchUp(replay::CatchUp),
+    Completions(Completions),
+    Deploy(deploy::Args),
+    Inspect(inspect::Args),
+    Pause(switch::Pause),
+    Promote(switch::Promote),
+    Replay(replay::Replay),
+    Resume(switch::Resume),
+    Retire(switch::Retire),
+    Rollback(switch::Rollback),
+    Serve(serve::Args),
+    Status(status::Args),
+    Wait(wait::Args),
+}
+
+/// Print a completion script for a shell
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  retell completions bash > ~/.local/share/bash-completion/completions/retell")]
+struct Completions {
+    shell: clap_complete::Shell,
 }
 
 /// What every command gets.
@@ -64,5 +93,38 @@ pub fn main() -> ExitCode {
 async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
     match command {
         Command::Build(args) => build::run(args, context).await,
+        Command::CatchUp(args) => replay::catch_up(args, context).await,
+        Command::Completions(args) => {
+            let (mut command, mut out) = (Cli::command(), std::io::stdout());
+            clap_complete::generate(args.shell, &mut command, "retell", &mut out);
+            Ok(())
+        }
+        Command::Deploy(args) => deploy::run(args, context).await,
+        Command::Inspect(args) => inspect::run(&args, context),
+        Command::Pause(args) => switch::pause(args, context).await,
+        Command::Promote(args) => switch::promote(args, context).await,
+        Command::Replay(args) => replay::replay(args, context).await,
+        Command::Resume(args) => switch::resume(args, context).await,
+        Command::Retire(args) => switch::retire(args, context).await,
+        Command::Rollback(args) => switch::rollback(args, context).await,
+        Command::Serve(args) => serve::run(args, context).await,
+        Command::Status(args) => status::run(args, context).await,
+        Command::Wait(args) => wait::run(args, context).await,
+    }
+}
+
+/// Runs until it is done, or until Ctrl-C or SIGTERM.
+async fn interruptible<T>(
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let mut terminate =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        done = work => done,
+        _ = terminate.recv() => Err(printer::Interrupted.into()),
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            Err(printer::Interrupted.into())
+        }
     }
 }

@@ -18,15 +18,22 @@ const TICK_INTERVAL: Duration = Duration::from_millis(25);
 /// Other commands hand their work to it: `retell deploy` and `retell promote` then only watch.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  retell --data /var/lib/retell serve")]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Where the HTTP API shall listen; there is none in this version
+    #[arg(long, value_name = "ADDR", hide = true)]
+    listen: Option<String>,
+}
 
-pub(crate) async fn run(_args: Args, context: &Context) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let host = session::open_host(context, Access::Write).await?;
     let head = host.log.head().await?.position;
     context.printer.say(format_args!(
         "serving {} at position {head}; stop with Ctrl-C",
         context.config.log_path.display()
     ));
+    if let Some(address) = args.listen {
+        context.printer.say(format_args!("there is no HTTP API yet: nothing listens on {address}"));
+    }
     let mut supervisors = BTreeMap::new();
     let ended = super::interruptible(look_after_all(&host, &mut supervisors)).await;
     for (_, supervisor) in supervisors {

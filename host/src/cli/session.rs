@@ -13,7 +13,6 @@ use crate::catalog::{Catalog, CatalogError, VersionRecord};
 use crate::clock;
 use crate::lifecycle::names::{self, Name, Unresolved};
 use crate::lifecycle::{Host, LifecycleError, Places};
-use crate::log::EventLog;
 use crate::log::sqlite::{OpenMode, SqliteLog};
 use crate::replay::{ReplayError, Settings};
 use crate::wasm::Engine;

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::style::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
@@ -168,7 +168,7 @@ fn print(context: &Context, lines: &[Line]) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header([
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header([
         "version", "state", "role", "checkpoint", "lag", "events/s", "left", "names",
     ]);
     for column in 3..=5 {

@@ -78,7 +78,7 @@ struct StateReport {
     projection: String,
     version: String,
     state: &'static str,
-    halt: String,
+    halt: &'static str,
 }
 
 /// How a switch reads in one line.
