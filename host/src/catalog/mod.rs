@@ -4,6 +4,8 @@
 //! Each method is one transaction: it happens whole or not at all, and is durable when it returns.
 //! A change of status is decided by [`Status::after`] on the status found in that transaction.
 
+#[cfg(test)]
+mod conformance;
 pub mod lease;
 pub mod sqlite;
 

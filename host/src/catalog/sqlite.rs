@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use async_trait::async_trait;
-use sqlx::migrate::{Migrate, Migrator};
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, Sqlite, SqlitePool, Transaction};
 
@@ -63,13 +63,6 @@ impl SqliteCatalog {
     /// Brings the catalog up to date, or makes it, in an existing log.
     pub async fn migrate(path: &Path) -> Result<Self> {
         let catalog = Self::connect(path).await?;
-        let mut connection = catalog.pool.acquire().await.map_err(doing("open"))?;
-        // Asked first, so that the newer catalog's error is one that people understand.
-        connection
-            .ensure_migrations_table(MIGRATIONS_TABLE)
-            .await
-            .map_err(|source| CatalogError::Migration { source })?;
-        drop(connection);
         match MIGRATOR.run(&catalog.pool).await {
             Ok(()) => Ok(catalog),
             Err(sqlx::migrate::MigrateError::VersionMissing(found)) => {
@@ -780,4 +773,44 @@ async fn name_major_after_switch(
         }
     }
     set_major(transaction, projection, to, true).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An empty database that outlives the catalog on it.
+    async fn make(folder: &Path) -> SqliteCatalog {
+        let path = folder.join(format!("{}.db", uuid::Uuid::now_v7()));
+        std::fs::File::create(&path).expect("a file");
+        SqliteCatalog::migrate(&path).await.expect("a catalog")
+    }
+
+    #[tokio::test]
+    async fn conforms() {
+        let folder = tempfile::tempdir().expect("a folder");
+        crate::catalog::conformance::run(|| make(folder.path())).await;
+    }
+
+    #[tokio::test]
+    async fn an_older_or_newer_catalog_is_named_as_such() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log.db");
+        std::fs::File::create(&path).expect("a file");
+        assert!(matches!(SqliteCatalog::open(&path).await, Err(CatalogError::Older)));
+        let catalog = SqliteCatalog::migrate(&path).await.expect("a catalog");
+        SqliteCatalog::open(&path).await.expect("up to date");
+        sqlx::query(
+            "INSERT INTO retell_catalog_migrations
+                 (version, description, success, checksum, execution_time)
+             VALUES (99, 'of the future', 1, x'', 0)",
+        )
+        .execute(&catalog.pool)
+        .await
+        .expect("written");
+        let opened = SqliteCatalog::open(&path).await;
+        assert!(matches!(opened, Err(CatalogError::Newer { found: 99 })));
+        let migrated = SqliteCatalog::migrate(&path).await;
+        assert!(matches!(migrated, Err(CatalogError::Newer { found: 99 })));
+    }
 }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use comfy_table::style::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 

@@ -181,16 +181,14 @@ impl Drop for Worker {
 
 /// Which faults pass, and which do not.
 fn judge(error: ReplayError) -> End {
-    match error {
+    match &error {
         ReplayError::Module(blame) => End::Failed { reason: blame.to_string() },
         ReplayError::LogChanged { .. } => End::Failed { reason: error.to_string() },
-        ReplayError::ReadModel(
-            ReadModelError::Missing { .. }
-            | ReadModelError::NotAReadModel { .. }
-            | ReadModelError::Other { .. }
-            | ReadModelError::Malformed { .. },
-        ) => End::Failed { reason: crate::error_chain(&error) },
-        error => End::Trouble { error: Arc::new(error) },
+        ReplayError::ReadModel(lost) if lost.needs_a_new_build() => {
+            let hint = lost.hint().unwrap_or_default();
+            End::Failed { reason: format!("{}; {hint}", crate::error_chain(lost)) }
+        }
+        _ => End::Trouble { error: Arc::new(error) },
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::Rng;
 
-use super::tables::{MergeError, Tables};
+use super::changes::MergeError;
+use super::tables::Tables;
 use crate::wasm::{CallError, EventBatch, Instance, Limits, Module};
 
 /// An instance serves between these many batches, drawn anew each time: a module that relies on

@@ -5,8 +5,8 @@ use std::fmt;
 use std::ops::Range;
 
 use super::applier::Applier;
-use crate::error_chain as chain;
 use super::parsers::Parser;
+use crate::error_chain;
 use crate::event::Position;
 use crate::log::EventChunk;
 use crate::wasm::CallError;
@@ -152,12 +152,12 @@ fn blame_one(chunk: &EventChunk, at: usize, error: CallError) -> Blame {
             Blame::Event { position, event_type, reason: message, backtrace }
         }
         error @ CallError::Limit { .. } => {
-            Blame::Limit { position, event_type, reason: chain(&error) }
+            Blame::Limit { position, event_type, reason: error_chain(&error) }
         }
         error => Blame::Event {
             position,
             event_type,
-            reason: chain(&error),
+            reason: error_chain(&error),
             backtrace: Vec::new(),
         },
     }

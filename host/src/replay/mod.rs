@@ -7,8 +7,10 @@
 mod applier;
 mod bisect;
 mod cache;
+mod changes;
 mod parsers;
 mod progress;
+mod shape;
 mod tables;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -228,21 +230,14 @@ impl Replay {
     /// Rows that the database refuses as none of the table's are the module's doing; the rest is
     /// the host's.
     fn blame_rows(&self, error: ReadModelError) -> ReplayError {
-        match error {
-            ReadModelError::Row { .. }
-            | ReadModelError::Key { .. }
-            | ReadModelError::Unknown { .. }
-            | ReadModelError::Scan { .. }
-            | ReadModelError::AfterReplay { .. }
-            | ReadModelError::Conflict { .. } => {
-                ReplayError::Module(Box::new(Blame::Contract {
-                    first: self.flushed() + 1,
-                    last: self.applied.position,
-                    message: crate::error_chain(&error),
-                }))
-            }
-            error => error.into(),
+        if !error.is_the_modules_fault() {
+            return error.into();
         }
+        ReplayError::Module(Box::new(Blame::Contract {
+            first: self.flushed() + 1,
+            last: self.applied.position,
+            message: crate::error_chain(&error),
+        }))
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {

@@ -8,46 +8,13 @@
 use std::collections::HashMap;
 
 use retell_contract::manifest::Manifest;
-use retell_contract::{ColumnType, ValueRef, key_of_row, walk_row};
 
 use super::cache::TableCache;
-use crate::error_chain as chain;
-use crate::read_model::{Checkpoint, KEY_INDEX, KeyedRow, ReadModel, ReadModelError, RowChange};
+use super::changes::{Change, Changes, MergeError, unpack};
+use super::shape::Shape;
+use crate::error_chain;
+use crate::read_model::{Checkpoint, KeyedRow, ReadModel, ReadModelError, RowChange};
 use crate::wasm::{ChangeSet, PackedRows, RowSource, RowSourceError};
-
-/// Kind of a change: insert or replace a row.
-const PUT: u8 = 0;
-/// Kind of a change: delete a row.
-const DELETE: u8 = 1;
-
-/// Why a change-set was not taken; nothing of it was.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum MergeError {
-    /// Two rows would share a unique value; this event's change is the second.
-    #[error("{message}")]
-    Duplicate { event: u32, message: String },
-    #[error("{message}")]
-    Contract { message: String },
-    #[error(transparent)]
-    ReadModel(#[from] ReadModelError),
-}
-
-/// One table's shape, as far as keys need it.
-#[derive(Debug)]
-struct Shape {
-    name: String,
-    columns: Vec<(ColumnType, bool)>,
-    key: Vec<u16>,
-    indexes: Vec<Index>,
-    has_unique: bool,
-}
-
-#[derive(Debug)]
-struct Index {
-    name: String,
-    columns: Vec<u16>,
-    unique: bool,
-}
 
 /// Who holds a unique value: a key, or nobody.
 type Owners = HashMap<(u16, Vec<u8>), Option<Vec<u8>>>;
@@ -100,25 +67,7 @@ impl Tables {
         cache_bytes_max: usize,
         fresh: bool,
     ) -> Self {
-        let shapes: Vec<Shape> = manifest
-            .tables
-            .iter()
-            .map(|table| Shape {
-                name: table.name.clone(),
-                columns: table.columns.iter().map(|it| (it.kind, it.nullable)).collect(),
-                key: table.key.clone(),
-                indexes: table
-                    .indexes
-                    .iter()
-                    .map(|it| Index {
-                        name: it.name.clone(),
-                        columns: it.columns.clone(),
-                        unique: it.unique,
-                    })
-                    .collect(),
-                has_unique: table.indexes.iter().any(|it| it.unique),
-            })
-            .collect();
+        let shapes: Vec<Shape> = manifest.tables.iter().map(Shape::new).collect();
         Self {
             model,
             caches: shapes.iter().map(|_| TableCache::default()).collect(),
@@ -218,7 +167,7 @@ impl Tables {
         let mut changes = Vec::with_capacity(dirty.len());
         for row in dirty {
             if let Some(bytes) = row.row {
-                check_key(shape, row.key, bytes)?;
+                shape.check_key(row.key, bytes)?;
             }
             changes.push(RowChange {
                 table: table_number(table),
@@ -274,9 +223,9 @@ impl Tables {
     ) -> Result<(), MergeError> {
         let table = usize::from(change.table);
         let shape = &self.shapes[table];
-        let columns = &shape.indexes[index].columns;
-        let before = old.map(|row| unique_value(shape, columns, row)).transpose()?.flatten();
-        let after = change.row.map(|row| unique_value(shape, columns, row)).transpose()?.flatten();
+        let value = |row: &[u8]| shape.unique_value(index, row);
+        let before = old.map(value).transpose()?.flatten();
+        let after = change.row.map(value).transpose()?.flatten();
         if before == after {
             return Ok(());
         }
@@ -347,7 +296,7 @@ impl Tables {
                 self.model.scan(table_number(table), index, prefix, from.as_deref(), asked)?;
             let last_page = rows.len() < wanted;
             for KeyedRow { key, row } in rows {
-                let place = place_of(shape, index, &row, &key)?;
+                let place = shape.place_of(index, &row, &key)?;
                 while page.len() < limit
                     && let Some(earlier) = staged.next_if(|it| it.place < place)
                 {
@@ -386,62 +335,13 @@ fn staged_places<'a>(
     let mut staged = Vec::new();
     for (key, row) in changed {
         let Some(row) = row else { continue };
-        let place = place_of(shape, index, row, key)?;
+        let place = shape.place_of(index, row, key)?;
         if place.starts_with(prefix) && after.is_none_or(|after| place.as_slice() > after) {
             staged.push(StagedRow { place, row });
         }
     }
     staged.sort_by(|a, b| a.place.cmp(&b.place));
     Ok(staged)
-}
-
-/// Where a row stands in the order of an index: its index columns, then its key.
-fn place_of(shape: &Shape, index: u16, row: &[u8], key: &[u8]) -> Result<Vec<u8>, ReadModelError> {
-    if index == KEY_INDEX {
-        return Ok(key.to_vec());
-    }
-    let columns = shape
-        .indexes
-        .get(usize::from(index))
-        .map(|it| it.columns.as_slice())
-        .ok_or_else(|| ReadModelError::Unknown { what: format!("index {index} of `{}`", shape.name) })?;
-    let mut place = key_of_row(row, &shape.columns, columns).map_err(|e| bad_row(shape, e))?;
-    place.extend_from_slice(key);
-    Ok(place)
-}
-
-/// The encoded value of a unique index; none where any part is null, since nulls never collide.
-fn unique_value(
-    shape: &Shape,
-    columns: &[u16],
-    row: &[u8],
-) -> Result<Option<Vec<u8>>, ReadModelError> {
-    let mut has_null = false;
-    walk_row(row, &shape.columns, |column, value| {
-        let asked = u16::try_from(column).is_ok_and(|column| columns.contains(&column));
-        has_null |= asked && matches!(value, ValueRef::Null);
-    })
-    .map_err(|error| bad_row(shape, error))?;
-    if has_null {
-        return Ok(None);
-    }
-    key_of_row(row, &shape.columns, columns).map(Some).map_err(|error| bad_row(shape, error))
-}
-
-/// A row must stand under its own key, or a later read would not find it.
-fn check_key(shape: &Shape, key: &[u8], row: &[u8]) -> Result<(), ReadModelError> {
-    let own = key_of_row(row, &shape.columns, &shape.key).map_err(|error| bad_row(shape, error))?;
-    if own == key {
-        return Ok(());
-    }
-    Err(ReadModelError::Row {
-        table: shape.name.clone(),
-        source: "the row's key columns are not the key it was put under".into(),
-    })
-}
-
-fn bad_row(shape: &Shape, error: retell_contract::RowError) -> ReadModelError {
-    ReadModelError::Row { table: shape.name.clone(), source: Box::new(error) }
 }
 
 fn table_number(table: usize) -> u16 {
@@ -532,12 +432,10 @@ fn broken(message: impl Into<String>) -> RowSourceError {
 
 /// What the module asked wrongly is its own fault, the rest is the host's.
 fn sort_error(error: ReadModelError) -> RowSourceError {
-    match error {
-        ReadModelError::Row { .. }
-        | ReadModelError::Key { .. }
-        | ReadModelError::Unknown { .. }
-        | ReadModelError::Scan { .. } => broken(chain(&error)),
-        error => RowSourceError::Host { source: Box::new(error) },
+    if error.is_the_modules_fault() {
+        broken(error_chain(&error))
+    } else {
+        RowSourceError::Host { source: Box::new(error) }
     }
 }
 
@@ -549,71 +447,3 @@ fn push_packed(packed: &mut PackedRows, row: &[u8]) -> Result<(), RowSourceError
     Ok(())
 }
 
-/// Cuts texts that were packed end to end; none where the ends make no sense.
-fn unpack<'a>(bytes: &'a [u8], ends: &[u32]) -> Option<Vec<&'a [u8]>> {
-    let mut start = 0_usize;
-    let mut pieces = Vec::with_capacity(ends.len());
-    for &end in ends {
-        let end = usize::try_from(end).ok()?;
-        pieces.push(bytes.get(start..end)?);
-        start = end;
-    }
-    (start == bytes.len()).then_some(pieces)
-}
-
-/// One change of a change-set.
-struct Change<'a> {
-    event: u32,
-    table: u16,
-    key: &'a [u8],
-    row: Option<&'a [u8]>,
-}
-
-/// A change-set whose packing makes sense.
-struct Changes<'a> {
-    set: &'a ChangeSet,
-    keys: Vec<&'a [u8]>,
-    rows: Vec<&'a [u8]>,
-}
-
-impl<'a> Changes<'a> {
-    fn check(set: &'a ChangeSet, tables: usize, events: usize) -> Result<Self, MergeError> {
-        let contract = |message: &str| MergeError::Contract { message: message.to_owned() };
-        let count = set.events.len();
-        let lengths = [set.tables.len(), set.kinds.len(), set.key_ends.len(), set.row_ends.len()];
-        if lengths.iter().any(|&length| length != count) {
-            return Err(contract("the lists of a change-set differ in length"));
-        }
-        let keys = unpack(&set.keys, &set.key_ends)
-            .ok_or_else(|| contract("the ends of a change-set's keys make no sense"))?;
-        let rows = unpack(&set.rows, &set.row_ends)
-            .ok_or_else(|| contract("the ends of a change-set's rows make no sense"))?;
-        let sound = |change: usize| {
-            usize::try_from(set.events[change]).is_ok_and(|event| event < events)
-                && usize::from(set.tables[change]) < tables
-                && match set.kinds[change] {
-                    PUT => !rows[change].is_empty(),
-                    DELETE => rows[change].is_empty(),
-                    _ => false,
-                }
-        };
-        match (0..count).find(|&change| !sound(change)) {
-            None => Ok(Self { set, keys, rows }),
-            Some(change) => Err(MergeError::Contract {
-                message: format!(
-                    "change {change} names an event, a table or a kind that does not exist, or has \
-                     a row where none belongs"
-                ),
-            }),
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Change<'a>> {
-        (0..self.keys.len()).map(|change| Change {
-            event: self.set.events[change],
-            table: self.set.tables[change],
-            key: self.keys[change],
-            row: (self.set.kinds[change] == PUT).then_some(self.rows[change]),
-        })
-    }
-}
