@@ -447,3 +447,6 @@ fn push_packed(packed: &mut PackedRows, row: &[u8]) -> Result<(), RowSourceError
     Ok(())
 }
 
+
+#[cfg(test)]
+mod tests;

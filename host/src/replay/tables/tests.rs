@@ -1,0 +1,303 @@
+//! The tables against a plain map: whatever the cache's budget, the order of puts, deletes, stages,
+//! scans, failures and flushes, the module sees the rows it made.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use retell_contract::manifest::{Envelope, Field, Manifest, Shape, Table, TableColumn, TableIndex, Wanted};
+use retell_contract::{ColumnType, Value, encode_key, encode_row};
+
+use super::*;
+use crate::read_model::sqlite::SqliteReadModel;
+use crate::read_model::{KEY_INDEX, Provenance};
+
+const PLAIN: u16 = 0;
+const UNIQUE: u16 = 1;
+
+/// Two tables (id integer, tag text): one with an index on the tag, one with a unique index on it.
+fn manifest() -> Manifest {
+    let column = |name: &str, kind: ColumnType, nullable: bool| TableColumn {
+        name: name.into(),
+        kind,
+        nullable,
+    };
+    let table = |name: &str, unique: bool| Table {
+        name: name.into(),
+        columns: vec![
+            column("id", ColumnType::Integer, false),
+            column("tag", ColumnType::Text, true),
+        ],
+        key: vec![0],
+        indexes: vec![TableIndex { name: "by_tag".into(), columns: vec![1], unique }],
+    };
+    let field = Field {
+        paths: vec!["id".into()],
+        wants: Wanted::Integer,
+        optional: false,
+        nullable: false,
+    };
+    Manifest {
+        name: "tagged".into(),
+        version: "1.0.0".into(),
+        shapes: vec![Shape { event_type: "Tagged".into(), fields: vec![field] }],
+        tables: vec![table("plain", false), table("unique", true)],
+        envelope: Envelope::default(),
+        hints: vec![],
+        after_replay: vec![],
+    }
+}
+
+fn tables(folder: &std::path::Path, cache_bytes_max: usize) -> Tables {
+    let provenance = Provenance {
+        projection: "tagged".into(),
+        version: "1.0.0".into(),
+        build: 1,
+        module_digest: "d".into(),
+        sdk: "0.1.0".into(),
+        contract: "0.1.0".into(),
+        log_id: "l".into(),
+    };
+    let model = SqliteReadModel::create(&folder.join("m.db"), &manifest(), &provenance, 1)
+        .expect("a fresh read model");
+    Tables::new(&manifest(), Box::new(model), cache_bytes_max, true)
+}
+
+fn key(id: i64) -> Vec<u8> {
+    encode_key(&[Value::Integer(id)])
+}
+
+fn tag_value(tag: Option<u8>) -> Value {
+    tag.map_or(Value::Null, |tag| Value::Text(format!("tag-{tag}")))
+}
+
+fn row(id: i64, tag: Option<u8>) -> Vec<u8> {
+    encode_row(&[Value::Integer(id), tag_value(tag)])
+}
+
+/// A change-set; `None` deletes, `Some(tag)` puts.
+fn change_set(table: u16, changes: &[(i64, Option<Option<u8>>)]) -> ChangeSet {
+    let mut set = ChangeSet {
+        events: vec![],
+        tables: vec![],
+        kinds: vec![],
+        key_ends: vec![],
+        keys: vec![],
+        row_ends: vec![],
+        rows: vec![],
+    };
+    for (number, (id, change)) in changes.iter().enumerate() {
+        set.events.push(u32::try_from(number).expect("few"));
+        set.tables.push(table);
+        set.kinds.push(u8::from(change.is_none()));
+        set.keys.extend(key(*id));
+        set.key_ends.push(u32::try_from(set.keys.len()).expect("few"));
+        set.rows.extend(change.map(|tag| row(*id, tag)).unwrap_or_default());
+        set.row_ends.push(u32::try_from(set.rows.len()).expect("few"));
+    }
+    set
+}
+
+fn read(tables: &mut Tables, table: u16, id: i64) -> Vec<u8> {
+    let key = key(id);
+    let ends = [u32::try_from(key.len()).expect("short")];
+    tables.get_many(table, &key, &ends).expect("readable").rows
+}
+
+/// All rows of an index prefix, page by page.
+fn scan_all(tables: &mut Tables, index: u16, prefix: &[u8], page: u32) -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let packed =
+            tables.scan(PLAIN, index, prefix, after.as_deref(), page).expect("scannable");
+        let rows = unpack(&packed.rows, &packed.row_ends).expect("packed soundly");
+        for row in &rows {
+            let columns = [(ColumnType::Integer, false), (ColumnType::Text, true)];
+            let own = retell_contract::key_of_row(row, &columns, &[0]).expect("a row");
+            let mut place = if index == KEY_INDEX {
+                Vec::new()
+            } else {
+                retell_contract::key_of_row(row, &columns, &[1]).expect("a row")
+            };
+            place.extend(own);
+            after = Some(place);
+            all.push(row.to_vec());
+        }
+        if rows.len() < usize::try_from(page).expect("small") {
+            return all;
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Staged changes, returned changes, and whether the call succeeds.
+    Call { staged: Vec<(i64, Option<Option<u8>>)>, returned: Vec<(i64, Option<Option<u8>>)>, ok: bool },
+    Flush,
+    Scan { tag: u8, page: u32 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let change = (0_i64..20, prop::option::of(prop::option::of(0_u8..4)));
+    let changes = prop::collection::vec(change, 0..6);
+    prop_oneof![
+        4 => (changes.clone(), changes, prop::bool::weighted(0.8))
+            .prop_map(|(staged, returned, ok)| Step::Call { staged, returned, ok }),
+        1 => Just(Step::Flush),
+        2 => (0_u8..4, 1_u32..5).prop_map(|(tag, page)| Step::Scan { tag, page }),
+    ]
+}
+
+type Plain = BTreeMap<i64, Option<u8>>;
+
+fn fold(map: &mut Plain, changes: &[(i64, Option<Option<u8>>)]) {
+    for (id, change) in changes {
+        match change {
+            Some(tag) => map.insert(*id, *tag),
+            None => map.remove(id),
+        };
+    }
+}
+
+fn expected_scan(map: &Plain, tag: u8) -> Vec<Vec<u8>> {
+    map.iter().filter(|it| *it.1 == Some(tag)).map(|(id, tag)| row(*id, *tag)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_module_sees_what_it_wrote(
+        steps in prop::collection::vec(step(), 1..40),
+        budget in prop_oneof![Just(0_usize), Just(2_000), Just(1 << 20)],
+    ) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut tables = tables(folder.path(), budget);
+        let mut map = Plain::new();
+        let mut position = 0;
+        for step in steps {
+            match step {
+                Step::Call { staged, returned, ok } => {
+                    tables.begin_call(10);
+                    let mut seen = map.clone();
+                    if !staged.is_empty() {
+                        tables.stage(change_set(PLAIN, &staged)).expect("sound");
+                        fold(&mut seen, &staged);
+                        let prefix = encode_key(&[tag_value(Some(1))]);
+                        prop_assert_eq!(scan_all(&mut tables, 0, &prefix, 2), expected_scan(&seen, 1));
+                    }
+                    if ok {
+                        tables.merge(change_set(PLAIN, &returned), 10).expect("sound");
+                        fold(&mut seen, &returned);
+                        map = seen;
+                    } else {
+                        tables.forget_staged();
+                    }
+                }
+                Step::Flush => {
+                    position += 1;
+                    let checkpoint = Checkpoint { position, log_hash: [0; 32] };
+                    tables.flush(checkpoint, 0.0).expect("flushed");
+                }
+                Step::Scan { tag, page } => {
+                    tables.begin_call(10);
+                    let prefix = encode_key(&[tag_value(Some(tag))]);
+                    prop_assert_eq!(scan_all(&mut tables, 0, &prefix, page), expected_scan(&map, tag));
+                    let all: Vec<_> = map.iter().map(|(id, tag)| row(*id, *tag)).collect();
+                    prop_assert_eq!(scan_all(&mut tables, KEY_INDEX, &[], page), all);
+                }
+            }
+            for id in 0..20 {
+                let expected = map.get(&id).map(|tag| row(id, *tag)).unwrap_or_default();
+                prop_assert_eq!(read(&mut tables, PLAIN, id), expected);
+            }
+        }
+    }
+
+    /// Uniqueness is checked change by change, so the cut into calls and flushes can't matter.
+    #[test]
+    fn a_duplicate_is_the_doing_of_one_event_however_batches_are_cut(
+        changes in prop::collection::vec((0_i64..8, prop::option::of(prop::option::of(0_u8..5))), 1..30),
+        cuts in prop::collection::vec(1_usize..6, 30),
+        budget in prop_oneof![Just(0_usize), Just(1 << 20)],
+    ) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut tables = tables(folder.path(), budget);
+        let mut map = Plain::new();
+        let mut rest = &changes[..];
+        let mut position = 0;
+        for cut in cuts {
+            let (batch, later) = rest.split_at(cut.min(rest.len()));
+            rest = later;
+            let mut folded = map.clone();
+            let mut duplicate = None;
+            for (event, (id, change)) in batch.iter().enumerate() {
+                let taken = change.flatten().is_some_and(|tag| {
+                    folded.iter().any(|(other, held)| other != id && *held == Some(tag))
+                });
+                if taken {
+                    duplicate = Some(event);
+                    break;
+                }
+                fold(&mut folded, &[(*id, *change)]);
+            }
+            tables.begin_call(10);
+            match (tables.merge(change_set(UNIQUE, batch), 10), duplicate) {
+                (Ok(()), None) => map = folded,
+                (Err(MergeError::Duplicate { event, .. }), Some(expected)) => {
+                    prop_assert_eq!(usize::try_from(event).expect("small"), expected);
+                    tables.forget_staged();
+                }
+                (merged, expected) => prop_assert!(false, "{merged:?}, expected {expected:?}"),
+            }
+            if cut % 2 == 0 {
+                position += 1;
+                let checkpoint = Checkpoint { position, log_hash: [0; 32] };
+                tables.flush(checkpoint, 0.0).expect("flushed");
+            }
+            for id in 0..8 {
+                let expected = map.get(&id).map(|tag| row(id, *tag)).unwrap_or_default();
+                prop_assert_eq!(read(&mut tables, UNIQUE, id), expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn senseless_change_sets_break_the_contract() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut tables = tables(folder.path(), 1 << 20);
+    let sound = || change_set(PLAIN, &[(1, Some(Some(1))), (2, None)]);
+    let spoilt: [fn(&mut ChangeSet); 8] = [
+        |set| set.events[1] = 10,
+        |set| set.tables[0] = 2,
+        |set| set.kinds[0] = 2,
+        |set| set.kinds[1] = 0,
+        |set| drop(set.key_ends.pop()),
+        |set| set.key_ends[0] = u32::MAX,
+        |set| set.row_ends.swap(0, 1),
+        |set| set.rows.push(0),
+    ];
+    for (number, spoil) in spoilt.iter().enumerate() {
+        let mut set = sound();
+        spoil(&mut set);
+        let merged = tables.merge(set, 10);
+        // Swapping equal ends changes nothing, which is no lie either.
+        let harmless = number == 6;
+        assert_eq!(matches!(merged, Err(MergeError::Contract { .. })), !harmless, "case {number}");
+    }
+    tables.merge(sound(), 10).expect("sound");
+    assert!(tables.get_many(2, &[], &[]).is_err(), "an unknown table");
+    assert!(tables.get_many(PLAIN, &[1, 2], &[9]).is_err(), "an end out of range");
+}
+
+#[test]
+fn a_row_under_a_foreign_key_is_the_modules_fault() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut tables = tables(folder.path(), 1 << 20);
+    let mut set = change_set(PLAIN, &[(1, Some(None))]);
+    set.rows = row(2, None);
+    tables.merge(set, 10).expect("its packing is sound");
+    let flushed = tables.flush(Checkpoint { position: 1, log_hash: [0; 32] }, 0.0);
+    assert!(flushed.expect_err("refused").is_the_modules_fault());
+}
