@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::migrate::Migrator;
@@ -22,6 +23,10 @@ static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     migrator
 });
 const MIGRATIONS_TABLE: &str = "retell_catalog_migrations";
+/// How often a migration is tried that another process may be running, too …
+const MIGRATION_TRIES: usize = 20;
+/// … and how long it waits in between.
+const MIGRATION_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The catalog beside the events, in one SQLite file.
 #[derive(Debug, Clone)]
@@ -60,15 +65,25 @@ impl SqliteCatalog {
         }
     }
 
-    /// Brings the catalog up to date, or makes it, in an existing log.
+    /// Brings the catalog up to date, or makes it, in an existing log. Several processes may do so
+    /// at once: one wins, and the others find it done.
     pub async fn migrate(path: &Path) -> Result<Self> {
-        let catalog = Self::connect(path).await?;
-        match MIGRATOR.run(&catalog.pool).await {
-            Ok(()) => Ok(catalog),
-            Err(sqlx::migrate::MigrateError::VersionMissing(found)) => {
-                Err(CatalogError::Newer { found })
+        let mut tries_left = MIGRATION_TRIES;
+        loop {
+            match Self::open(path).await {
+                Err(CatalogError::Older) => {}
+                opened => return opened,
             }
-            Err(source) => Err(CatalogError::Migration { source }),
+            let catalog = Self::connect(path).await?;
+            match MIGRATOR.run(&catalog.pool).await {
+                Ok(()) => return Ok(catalog),
+                Err(sqlx::migrate::MigrateError::VersionMissing(found)) => {
+                    return Err(CatalogError::Newer { found });
+                }
+                Err(source) if tries_left == 0 => return Err(CatalogError::Migration { source }),
+                Err(_) => tries_left -= 1,
+            }
+            tokio::time::sleep(MIGRATION_RETRY_INTERVAL).await;
         }
     }
 

@@ -238,7 +238,11 @@ async fn promote(
             let live = versions.iter().any(|it| {
                 it.version == *version && it.status.role == Role::Live
             });
-            if live { Ok(()) } else { Err(explain(error)) }
+            if !live {
+                return Err(explain(error));
+            }
+            context.printer.say(format_args!("{}@{version} is live", access.projection()));
+            Ok(())
         }
     }
 }

@@ -42,13 +42,21 @@ pub(crate) async fn open_host(context: &Context, access: Access) -> anyhow::Resu
     }))
 }
 
-/// Opens the log alone.
+/// Opens the log alone. Whoever makes a log makes its catalog too, so that reading commands find
+/// both.
 pub(crate) async fn open_log(path: &Path, access: Access) -> anyhow::Result<SqliteLog> {
     let mode = match access {
         Access::Read => OpenMode::Existing,
         Access::Write => OpenMode::CreateOrMigrate,
     };
-    Ok(SqliteLog::open(path, mode).await?)
+    let log = SqliteLog::open(path, mode).await.map_err(|error| {
+        let hint = error.hint();
+        with_hint(error, hint)
+    })?;
+    if access == Access::Write {
+        open_catalog(path, access).await?;
+    }
+    Ok(log)
 }
 
 /// Opens the catalog in a log that is there. A log that never had a projection has none yet, which
@@ -172,6 +180,10 @@ pub(crate) fn explain(error: LifecycleError) -> anyhow::Error {
             with_hint(error, hint)
         }
         LifecycleError::ReadModel(error) => {
+            let hint = error.hint();
+            with_hint(error, hint)
+        }
+        LifecycleError::Publish(error) => {
             let hint = error.hint();
             with_hint(error, hint)
         }

@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::limits;
 use crate::log::{EventLog, LogError};
 use crate::read_model::ReadModelError;
+use crate::read_model::publish::PublishError;
 use crate::replay::{ReplayError, Settings};
 use crate::wasm::{Engine, Module, ModuleError};
 
@@ -36,6 +37,8 @@ pub enum LifecycleError {
     Log(#[from] LogError),
     #[error(transparent)]
     ReadModel(#[from] ReadModelError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     #[error(transparent)]
     Lease(#[from] LeaseError),
     #[error("the module {digest} can't be used")]

@@ -13,7 +13,8 @@ use crate::catalog::lease::Lease;
 use crate::catalog::{Build, SwitchKind, VersionRecord};
 use crate::clock::Stopwatch;
 use crate::event::Position;
-use crate::read_model::publish;
+use crate::read_model::publish::{LinkName, Links};
+use crate::read_model::sqlite::SqliteReadModel;
 
 /// After a fault of the host's a worker is started again after this long, doubled each time …
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
@@ -410,22 +411,23 @@ impl Supervisor {
         };
         let mut names = Vec::new();
         if let Some(live) = versions.iter().find(|it| it.status.role == Role::Live) {
-            names.extend(path(live).map(|path| ("live.db".to_owned(), path)));
+            names.extend(path(live).map(|path| (LinkName::Live, path)));
         }
         for (major, holder) in majors {
             if let Some(holder) = versions.iter().find(|it| it.version == holder)
                 && holder.status.state == State::Ready
             {
-                names.extend(path(holder).map(|path| (format!("v{major}.db"), path)));
+                names.extend(path(holder).map(|path| (LinkName::Major(major), path)));
             }
         }
-        Ok(publish::repair(&self.host.places.links.join(projection), &names)?)
+        Links::new(&self.host.places.links, projection).repair(&names)?;
+        Ok(())
     }
 
     /// Removes the files of builds that nothing uses any more.
     pub(super) async fn drop_discarded(&self) -> Result<(), LifecycleError> {
         for build in self.host.catalog.discarded(self.projection()).await? {
-            publish::drop_read_model(&self.host.places.of_build(&build))?;
+            SqliteReadModel::drop_read_model(&self.host.places.of_build(&build))?;
             self.host.catalog.mark_dropped(build.id).await?;
         }
         Ok(())

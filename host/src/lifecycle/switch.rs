@@ -9,11 +9,14 @@ use super::state::{Change, Role, State};
 use super::supervisor::{Supervisor, refused};
 use super::LifecycleError;
 use crate::catalog::{Build, Switch, SwitchKind, VersionRecord};
+use crate::clock::Stopwatch;
 use crate::event::Position;
 use crate::read_model::sqlite::SqliteReadModel;
 
 /// How often a switch looks at whom it waits for.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// A version that has not moved for this long will not catch up soon: the switch is refused.
+const STANDSTILL_MAX: Duration = Duration::from_secs(20);
 
 impl Supervisor {
     /// Makes the version that was live most recently live again.
@@ -126,10 +129,17 @@ impl Supervisor {
             ),
             hint: "wait for it, or accept that readers go back with --accept-older".into(),
         };
+        let mut moved = (Stopwatch::start(), 0);
         loop {
             let at = self.position(target, build).await?;
             if at >= position {
                 return Ok(());
+            }
+            if at > moved.1 {
+                moved = (Stopwatch::start(), at);
+            }
+            if moved.0.elapsed() > STANDSTILL_MAX {
+                return Err(behind(at, "does not get further"));
             }
             if build.until.is_some_and(|until| until < position) {
                 return Err(behind(at, "stops where it was told to"));

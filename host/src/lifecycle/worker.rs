@@ -2,6 +2,7 @@
 //! log, and obeys three orders: stop, stand still (the fence), go on. It decides nothing about
 //! versions; the supervisor reads its progress and acts.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -120,9 +121,13 @@ impl Worker {
         let name = format!("{}@{}", task.build.projection, task.build.version);
         let obeyed = orders.clone();
         let run = move || {
-            let end = match fill(&host, &runtime, &task, &obeyed, &report) {
-                Ok(()) => End::Stopped,
-                Err(error) => judge(error),
+            let filled = catch_unwind(AssertUnwindSafe(|| {
+                fill(&host, &runtime, &task, &obeyed, &report)
+            }));
+            let end = match filled {
+                Ok(Ok(())) => End::Stopped,
+                Ok(Err(error)) => judge(error),
+                Err(_) => End::Failed { reason: "the host panicked (a defect of retell)".into() },
             };
             report.send_modify(|it| it.phase = Phase::Ended(end));
         };
@@ -291,7 +296,7 @@ fn open_model(
         // Never ready, so nobody reads it; the log has everything to begin again.
         Err(ReadModelError::Unsynced { .. }) if !task.must_exist => {
             tracing::warn!("{} was not synced before the machine went down; replaying it anew", task.path.display());
-            crate::read_model::publish::drop_read_model(&task.path)?;
+            SqliteReadModel::drop_read_model(&task.path)?;
             Ok(Box::new(SqliteReadModel::create(&task.path, manifest, &provenance, epoch)?))
         }
         opened => Ok(Box::new(opened?)),
