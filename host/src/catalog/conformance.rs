@@ -40,7 +40,10 @@ fn module(version: &str, digest: &str) -> ModuleRecord {
         manifest: Manifest {
             name: "articles".into(),
             version: version.into(),
-            shapes: vec![Shape { event_type: "ArticleCreated".into(), fields: vec![field] }],
+            shapes: vec![Shape {
+                event_type: "ArticleCreated".into(),
+                fields: vec![field],
+            }],
             tables: vec![Table {
                 name: "article".into(),
                 columns: vec![column("id")],
@@ -56,7 +59,11 @@ fn module(version: &str, digest: &str) -> ModuleRecord {
     }
 }
 
-async fn register(catalog: &impl Catalog, version: &str, digest: &str) -> Result<Registered, CatalogError> {
+async fn register(
+    catalog: &impl Catalog,
+    version: &str,
+    digest: &str,
+) -> Result<Registered, CatalogError> {
     let module = module(version, digest);
     let new = NewVersion {
         module: &module,
@@ -75,17 +82,18 @@ fn number(version: &str) -> Version {
 
 /// A version that could be promoted.
 async fn ready(catalog: &impl Catalog, version: &str) {
-    register(catalog, version, &format!("digest-{version}")).await.expect("registered");
+    register(catalog, version, &format!("digest-{version}"))
+        .await
+        .expect("registered");
     for change in [Change::Start, Change::BecomeReady] {
-        catalog.change("articles", &number(version), change).await.expect("an ordinary life");
+        catalog
+            .change("articles", &number(version), change)
+            .await
+            .expect("an ordinary life");
     }
 }
 
-async fn switch(
-    catalog: &impl Catalog,
-    to: &str,
-    kind: SwitchKind,
-) -> Result<(), CatalogError> {
+async fn switch(catalog: &impl Catalog, to: &str, kind: SwitchKind) -> Result<(), CatalogError> {
     let to = number(to);
     let switch = Switch {
         projection: "articles",
@@ -100,59 +108,104 @@ async fn switch(
 
 async fn roles(catalog: &impl Catalog) -> Vec<(String, Role)> {
     let versions = catalog.versions("articles").await.expect("versions");
-    versions.into_iter().map(|it| (it.version.to_string(), it.status.role)).collect()
+    versions
+        .into_iter()
+        .map(|it| (it.version.to_string(), it.status.role))
+        .collect()
 }
 
 async fn version(catalog: &impl Catalog, version: &str) -> VersionRecord {
     let versions = catalog.versions("articles").await.expect("versions");
-    versions.into_iter().find(|it| it.version == number(version)).expect("it was registered")
+    versions
+        .into_iter()
+        .find(|it| it.version == number(version))
+        .expect("it was registered")
 }
 
 async fn registering_is_idempotent_by_digest(catalog: &impl Catalog) {
-    assert_eq!(register(catalog, "1.0.0", "a").await.expect("new"), Registered::New);
-    assert_eq!(register(catalog, "1.0.0", "a").await.expect("again"), Registered::AlreadyThere);
+    assert_eq!(
+        register(catalog, "1.0.0", "a").await.expect("new"),
+        Registered::New
+    );
+    assert_eq!(
+        register(catalog, "1.0.0", "a").await.expect("again"),
+        Registered::AlreadyThere
+    );
     let other = register(catalog, "1.0.0", "b").await;
     assert!(matches!(other, Err(CatalogError::OtherModule { digest, .. }) if digest == "a"));
     assert_eq!(catalog.projections().await.expect("names"), ["articles"]);
-    assert_eq!(catalog.module_bytes("a").await.expect("read"), Some(b"a".to_vec()));
+    assert_eq!(
+        catalog.module_bytes("a").await.expect("read"),
+        Some(b"a".to_vec())
+    );
     assert_eq!(catalog.module_bytes("b").await.expect("read"), None);
     let stored = catalog.module("a").await.expect("read").expect("there");
     assert_eq!(stored.manifest, module("1.0.0", "a").manifest);
-    let build = version(catalog, "1.0.0").await.current.expect("its first build");
-    assert!(build.location.starts_with("read-models/articles/"), "{}", build.location);
+    let build = version(catalog, "1.0.0")
+        .await
+        .current
+        .expect("its first build");
+    assert!(
+        build.location.starts_with("read-models/articles/"),
+        "{}",
+        build.location
+    );
 }
 
 async fn a_switch_moves_all_roles_at_once(catalog: &impl Catalog) {
     for version in ["1.0.0", "1.1.0", "2.0.0"] {
         ready(catalog, version).await;
-        switch(catalog, version, SwitchKind::Promote).await.expect("promoted");
+        switch(catalog, version, SwitchKind::Promote)
+            .await
+            .expect("promoted");
     }
-    let expected = [("1.0.0", Role::None), ("1.1.0", Role::Previous), ("2.0.0", Role::Live)];
-    assert_eq!(roles(catalog).await, expected.map(|(version, role)| (version.to_owned(), role)));
+    let expected = [
+        ("1.0.0", Role::None),
+        ("1.1.0", Role::Previous),
+        ("2.0.0", Role::Live),
+    ];
+    assert_eq!(
+        roles(catalog).await,
+        expected.map(|(version, role)| (version.to_owned(), role))
+    );
 }
 
 async fn rollback_is_its_own_inverse(catalog: &impl Catalog) {
     for version in ["1.0.0", "2.0.0"] {
         ready(catalog, version).await;
-        switch(catalog, version, SwitchKind::Promote).await.expect("promoted");
+        switch(catalog, version, SwitchKind::Promote)
+            .await
+            .expect("promoted");
     }
     let before = roles(catalog).await;
-    switch(catalog, "1.0.0", SwitchKind::Rollback).await.expect("back");
+    switch(catalog, "1.0.0", SwitchKind::Rollback)
+        .await
+        .expect("back");
     assert_eq!(roles(catalog).await[0], ("1.0.0".to_owned(), Role::Live));
-    assert_eq!(roles(catalog).await[1], ("2.0.0".to_owned(), Role::Previous));
-    switch(catalog, "2.0.0", SwitchKind::Rollback).await.expect("forth");
+    assert_eq!(
+        roles(catalog).await[1],
+        ("2.0.0".to_owned(), Role::Previous)
+    );
+    switch(catalog, "2.0.0", SwitchKind::Rollback)
+        .await
+        .expect("forth");
     assert_eq!(roles(catalog).await, before);
 }
 
 async fn a_refused_switch_changes_nothing(catalog: &impl Catalog) {
     ready(catalog, "1.0.0").await;
-    switch(catalog, "1.0.0", SwitchKind::Promote).await.expect("promoted");
+    switch(catalog, "1.0.0", SwitchKind::Promote)
+        .await
+        .expect("promoted");
     register(catalog, "2.0.0", "b").await.expect("registered");
     let before = roles(catalog).await;
     let refused = switch(catalog, "2.0.0", SwitchKind::Promote).await;
     assert!(matches!(
         refused,
-        Err(CatalogError::Refused { source: Refusal::NotReady(State::Created), .. })
+        Err(CatalogError::Refused {
+            source: Refusal::NotReady(State::Created),
+            ..
+        })
     ));
     let unknown = switch(catalog, "9.0.0", SwitchKind::Promote).await;
     assert!(matches!(unknown, Err(CatalogError::NoVersion { .. })));
@@ -162,36 +215,73 @@ async fn a_refused_switch_changes_nothing(catalog: &impl Catalog) {
 async fn majors_follow_promotions(catalog: &impl Catalog) {
     let majors = async || catalog.majors("articles").await.expect("majors");
     ready(catalog, "2.0.0").await;
-    assert_eq!(majors().await, [(2, number("2.0.0"))], "the first that is ready");
+    assert_eq!(
+        majors().await,
+        [(2, number("2.0.0"))],
+        "the first that is ready"
+    );
     ready(catalog, "2.1.0").await;
-    assert_eq!(majors().await, [(2, number("2.0.0"))], "ready is not promoted");
-    switch(catalog, "2.1.0", SwitchKind::Promote).await.expect("promoted");
+    assert_eq!(
+        majors().await,
+        [(2, number("2.0.0"))],
+        "ready is not promoted"
+    );
+    switch(catalog, "2.1.0", SwitchKind::Promote)
+        .await
+        .expect("promoted");
     assert_eq!(majors().await, [(2, number("2.1.0"))]);
-    switch(catalog, "2.0.0", SwitchKind::Promote).await.expect("promoted");
-    assert_eq!(majors().await, [(2, number("2.1.0"))], "the newest promoted one keeps it");
-    catalog.change("articles", &number("2.1.0"), Change::Retire).await.expect("retired");
+    switch(catalog, "2.0.0", SwitchKind::Promote)
+        .await
+        .expect("promoted");
+    assert_eq!(
+        majors().await,
+        [(2, number("2.1.0"))],
+        "the newest promoted one keeps it"
+    );
+    catalog
+        .change("articles", &number("2.1.0"), Change::Retire)
+        .await
+        .expect("retired");
     assert_eq!(majors().await, [(2, number("2.0.0"))], "passed on");
 }
 
 async fn a_successor_takes_the_place_of_the_current_build(catalog: &impl Catalog) {
     ready(catalog, "1.0.0").await;
     let one = number("1.0.0");
-    let failed = Change::Fail { reason: "event 3".into() };
-    catalog.change("articles", &one, failed).await.expect("failed");
+    let failed = Change::Fail {
+        reason: "event 3".into(),
+    };
+    catalog
+        .change("articles", &one, failed)
+        .await
+        .expect("failed");
     let first = version(catalog, "1.0.0").await.current.expect("a build");
     let folder = Path::new("elsewhere");
-    let second =
-        catalog.add_successor("articles", &one, folder, Some(9), 3).await.expect("planned");
+    let second = catalog
+        .add_successor("articles", &one, folder, Some(9), 3)
+        .await
+        .expect("planned");
     assert_ne!(first.location, second.location);
     assert_eq!(second.until, Some(9));
-    let twice = catalog.add_successor("articles", &one, folder, None, 3).await;
+    let twice = catalog
+        .add_successor("articles", &one, folder, None, 3)
+        .await;
     assert!(matches!(twice, Err(CatalogError::SuccessorExists { .. })));
-    catalog.swap_in_successor("articles", &one).await.expect("swapped");
+    catalog
+        .swap_in_successor("articles", &one)
+        .await
+        .expect("swapped");
     let swapped = version(catalog, "1.0.0").await;
     assert_eq!(swapped.current, Some(second));
     assert_eq!(swapped.successor, None);
-    assert_eq!((swapped.status.state, swapped.status.halt), (State::Ready, Halt::None));
-    assert_eq!(catalog.discarded("articles").await.expect("listed"), std::slice::from_ref(&first));
+    assert_eq!(
+        (swapped.status.state, swapped.status.halt),
+        (State::Ready, Halt::None)
+    );
+    assert_eq!(
+        catalog.discarded("articles").await.expect("listed"),
+        std::slice::from_ref(&first)
+    );
     catalog.mark_dropped(first.id).await.expect("noted");
     assert_eq!(catalog.discarded("articles").await.expect("listed"), []);
 }
@@ -199,33 +289,70 @@ async fn a_successor_takes_the_place_of_the_current_build(catalog: &impl Catalog
 async fn retiring_gives_up_builds_and_reviving_makes_new_ones(catalog: &impl Catalog) {
     ready(catalog, "1.0.0").await;
     let one = number("1.0.0");
-    switch(catalog, "1.0.0", SwitchKind::Promote).await.expect("promoted");
+    switch(catalog, "1.0.0", SwitchKind::Promote)
+        .await
+        .expect("promoted");
     let live = catalog.change("articles", &one, Change::Retire).await;
-    assert!(matches!(live, Err(CatalogError::Refused { source: Refusal::LiveIsKept, .. })));
+    assert!(matches!(
+        live,
+        Err(CatalogError::Refused {
+            source: Refusal::LiveIsKept,
+            ..
+        })
+    ));
     ready(catalog, "2.0.0").await;
-    switch(catalog, "2.0.0", SwitchKind::Promote).await.expect("promoted");
+    switch(catalog, "2.0.0", SwitchKind::Promote)
+        .await
+        .expect("promoted");
     let first = version(catalog, "1.0.0").await.current.expect("a build");
-    catalog.change("articles", &one, Change::Retire).await.expect("retired");
+    catalog
+        .change("articles", &one, Change::Retire)
+        .await
+        .expect("retired");
     let retired = version(catalog, "1.0.0").await;
-    assert_eq!((retired.status.state, retired.current), (State::Retired, None));
-    assert_eq!(catalog.discarded("articles").await.expect("listed"), std::slice::from_ref(&first));
-    let again = register(catalog, "1.0.0", "digest-1.0.0").await.expect("registered");
+    assert_eq!(
+        (retired.status.state, retired.current),
+        (State::Retired, None)
+    );
+    assert_eq!(
+        catalog.discarded("articles").await.expect("listed"),
+        std::slice::from_ref(&first)
+    );
+    let again = register(catalog, "1.0.0", "digest-1.0.0")
+        .await
+        .expect("registered");
     assert_eq!(again, Registered::Revived);
     let revived = version(catalog, "1.0.0").await;
     assert_eq!(revived.status.state, State::Created);
-    assert_ne!(revived.current.expect("a new build").location, first.location);
+    assert_ne!(
+        revived.current.expect("a new build").location,
+        first.location
+    );
 }
 
 async fn requests_wait_for_an_outcome(catalog: &impl Catalog) {
     register(catalog, "1.0.0", "a").await.expect("registered");
-    let id = catalog.add_request("articles", "{\"x\":1}", 5).await.expect("left");
+    let id = catalog
+        .add_request("articles", "{\"x\":1}", 5)
+        .await
+        .expect("left");
     assert_eq!(catalog.outcome(id).await.expect("read"), None);
     let open = catalog.open_requests("articles").await.expect("listed");
     assert_eq!(open.iter().map(|it| it.id).collect::<Vec<_>>(), [id]);
     catalog.answer_request(id, "done").await.expect("answered");
     catalog.answer_request(id, "twice").await.expect("harmless");
-    assert_eq!(catalog.outcome(id).await.expect("read").as_deref(), Some("done"));
-    assert_eq!(catalog.open_requests("articles").await.expect("listed").len(), 0);
+    assert_eq!(
+        catalog.outcome(id).await.expect("read").as_deref(),
+        Some("done")
+    );
+    assert_eq!(
+        catalog
+            .open_requests("articles")
+            .await
+            .expect("listed")
+            .len(),
+        0
+    );
     assert!(catalog.remove_request(id).await.expect("removed"));
     assert!(!catalog.remove_request(id).await.expect("gone"));
     let epochs = [

@@ -26,7 +26,10 @@ impl Lease {
     pub fn try_take(folder: &Path, projection: &str) -> Result<Option<Self>, LeaseError> {
         let folder = folder.join(projection);
         let path = folder.join("lease.lock");
-        let failed = |source| LeaseError { path: path.clone(), source };
+        let failed = |source| LeaseError {
+            path: path.clone(),
+            source,
+        };
         std::fs::create_dir_all(&folder).map_err(failed)?;
         let file = OpenOptions::new()
             .create(true)
@@ -35,7 +38,10 @@ impl Lease {
             .open(&path)
             .map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { projection: projection.to_owned(), _file: file })),
+            Ok(()) => Ok(Some(Self {
+                projection: projection.to_owned(),
+                _file: file,
+            })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
@@ -55,9 +61,21 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let first = Lease::try_take(folder.path(), "articles").expect("lockable");
         assert!(first.is_some());
-        assert!(Lease::try_take(folder.path(), "articles").expect("lockable").is_none());
-        assert!(Lease::try_take(folder.path(), "authors").expect("lockable").is_some());
+        assert!(
+            Lease::try_take(folder.path(), "articles")
+                .expect("lockable")
+                .is_none()
+        );
+        assert!(
+            Lease::try_take(folder.path(), "authors")
+                .expect("lockable")
+                .is_some()
+        );
         drop(first);
-        assert!(Lease::try_take(folder.path(), "articles").expect("lockable").is_some());
+        assert!(
+            Lease::try_take(folder.path(), "articles")
+                .expect("lockable")
+                .is_some()
+        );
     }
 }

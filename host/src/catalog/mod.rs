@@ -19,7 +19,10 @@ use crate::lifecycle::state::{Change, Refusal, Status};
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     #[error("the catalog could not {what}")]
-    Storage { what: &'static str, source: sqlx::Error },
+    Storage {
+        what: &'static str,
+        source: sqlx::Error,
+    },
     #[error("the catalog was written by a newer retell (catalog migration {found})")]
     Newer { found: i64 },
     #[error("the catalog is from an older retell, or there is none yet")]
@@ -31,9 +34,17 @@ pub enum CatalogError {
     #[error("there is no version {version} of {projection}")]
     NoVersion { projection: String, version: String },
     #[error("{projection}@{version} is another module already: {digest}")]
-    OtherModule { projection: String, version: String, digest: String },
+    OtherModule {
+        projection: String,
+        version: String,
+        digest: String,
+    },
     #[error("{projection}@{version} can't be changed so")]
-    Refused { projection: String, version: String, source: Refusal },
+    Refused {
+        projection: String,
+        version: String,
+        source: Refusal,
+    },
     #[error("{projection}@{version} has a successor in the making already")]
     SuccessorExists { projection: String, version: String },
 }
@@ -233,5 +244,9 @@ pub(crate) fn build_location(
     build: i64,
 ) -> String {
     let file = format!("build-{build}-{version}.db");
-    read_models.join(projection).join(file).to_string_lossy().into_owned()
+    read_models
+        .join(projection)
+        .join(file)
+        .to_string_lossy()
+        .into_owned()
 }

@@ -42,7 +42,9 @@ fn doing(what: &'static str) -> impl Fn(sqlx::Error) -> CatalogError {
 }
 
 fn damaged(what: impl std::fmt::Display) -> CatalogError {
-    CatalogError::Damaged { what: what.to_string() }
+    CatalogError::Damaged {
+        what: what.to_string(),
+    }
 }
 
 impl SqliteCatalog {
@@ -105,7 +107,10 @@ impl SqliteCatalog {
 
     /// A writing transaction; it holds the write lock from its start, so nothing it read can change.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
-        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(doing("begin a change"))
+        self.pool
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(doing("begin a change"))
     }
 }
 
@@ -151,11 +156,13 @@ async fn change_status(
     change: &Change,
 ) -> Result<Status> {
     let before = status(transaction, projection, version).await?;
-    let after = before.after(change).map_err(|source| CatalogError::Refused {
-        projection: projection.to_owned(),
-        version: version.to_owned(),
-        source,
-    })?;
+    let after = before
+        .after(change)
+        .map_err(|source| CatalogError::Refused {
+            projection: projection.to_owned(),
+            version: version.to_owned(),
+            source,
+        })?;
     sqlx::query(
         "UPDATE versions SET state = ?, role = ?, halt = ?, halt_reason = ?
          WHERE projection = ? AND version = ?",
@@ -234,7 +241,8 @@ async fn pass_on_major(
         if major_of(&version) != major {
             continue;
         }
-        if row.get::<bool, _>("promoted") && newest_promoted.as_ref().is_none_or(|it| *it < version) {
+        if row.get::<bool, _>("promoted") && newest_promoted.as_ref().is_none_or(|it| *it < version)
+        {
             newest_promoted = Some(version.clone());
         }
         first_ready.get_or_insert(version);
@@ -290,7 +298,13 @@ async fn insert_build(
         .execute(&mut **transaction)
         .await
         .map_err(doing("add a build"))?;
-    Ok(Build { id, projection: projection.to_owned(), version: version.to_owned(), location, until })
+    Ok(Build {
+        id,
+        projection: projection.to_owned(),
+        version: version.to_owned(),
+        location,
+        until,
+    })
 }
 
 fn build_of(row: &sqlx::sqlite::SqliteRow) -> Build {
@@ -352,11 +366,12 @@ impl Catalog for SqliteCatalog {
     }
 
     async fn majors(&self, projection: &str) -> Result<Vec<(u64, semver::Version)>> {
-        let rows = sqlx::query("SELECT major, version FROM majors WHERE projection = ? ORDER BY major")
-            .bind(projection)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(doing("list majors"))?;
+        let rows =
+            sqlx::query("SELECT major, version FROM majors WHERE projection = ? ORDER BY major")
+                .bind(projection)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(doing("list majors"))?;
         rows.iter()
             .map(|row| {
                 let version = parse_version(&row.get::<String, _>("version"))?;
@@ -366,11 +381,12 @@ impl Catalog for SqliteCatalog {
     }
 
     async fn module(&self, digest: &str) -> Result<Option<ModuleRecord>> {
-        let row = sqlx::query("SELECT digest, manifest, contract, sdk FROM modules WHERE digest = ?")
-            .bind(digest)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(doing("read a module"))?;
+        let row =
+            sqlx::query("SELECT digest, manifest, contract, sdk FROM modules WHERE digest = ?")
+                .bind(digest)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(doing("read a module"))?;
         row.map(|row| {
             let manifest = serde_json::from_str(&row.get::<String, _>("manifest"))
                 .map_err(|error| damaged(format!("manifest of module {digest}: {error}")))?;
@@ -436,7 +452,10 @@ impl Catalog for SqliteCatalog {
         if new.promote_when_ready {
             set_promote(&mut transaction, projection, version, true).await?;
         }
-        transaction.commit().await.map_err(doing("register a version"))?;
+        transaction
+            .commit()
+            .await
+            .map_err(doing("register a version"))?;
         Ok(registered)
     }
 
@@ -466,7 +485,10 @@ impl Catalog for SqliteCatalog {
             }
             _ => {}
         }
-        transaction.commit().await.map_err(doing("change a version"))?;
+        transaction
+            .commit()
+            .await
+            .map_err(doing("change a version"))?;
         Ok(after)
     }
 
@@ -478,7 +500,10 @@ impl Catalog for SqliteCatalog {
     ) -> Result<()> {
         let mut transaction = self.begin().await?;
         set_promote(&mut transaction, projection, &version.to_string(), promote).await?;
-        transaction.commit().await.map_err(doing("note a promotion"))
+        transaction
+            .commit()
+            .await
+            .map_err(doing("note a promotion"))
     }
 
     async fn switch(&self, switch: Switch<'_>) -> Result<()> {
@@ -502,15 +527,25 @@ impl Catalog for SqliteCatalog {
         let to = switch.to.to_string();
         // The target's status is judged first, so that a refusal names it and not its neighbours.
         let target = status(&mut transaction, projection, &to).await?;
-        let go_live = Change::GoLive { even_halted: switch.accept_older };
-        target.after(&go_live).map_err(|source| CatalogError::Refused {
-            projection: projection.to_owned(),
-            version: to.clone(),
-            source,
-        })?;
+        let go_live = Change::GoLive {
+            even_halted: switch.accept_older,
+        };
+        target
+            .after(&go_live)
+            .map_err(|source| CatalogError::Refused {
+                projection: projection.to_owned(),
+                version: to.clone(),
+                source,
+            })?;
         // In this order no two versions hold one role at any time.
         if let Some(previous) = previous.filter(|it| *it != to) {
-            change_status(&mut transaction, projection, &previous, &Change::BecomePlain).await?;
+            change_status(
+                &mut transaction,
+                projection,
+                &previous,
+                &Change::BecomePlain,
+            )
+            .await?;
         }
         if target.role == Role::Previous {
             change_status(&mut transaction, projection, &to, &Change::BecomePlain).await?;
@@ -642,11 +677,13 @@ impl Catalog for SqliteCatalog {
     }
 
     async fn next_epoch(&self, projection: &str) -> Result<i64> {
-        sqlx::query_scalar("UPDATE projections SET epoch = epoch + 1 WHERE name = ? RETURNING epoch")
-            .bind(projection)
-            .fetch_one(&self.pool)
-            .await
-            .map_err(doing("count the lease"))
+        sqlx::query_scalar(
+            "UPDATE projections SET epoch = epoch + 1 WHERE name = ? RETURNING epoch",
+        )
+        .bind(projection)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(doing("count the lease"))
     }
 
     async fn add_request(&self, projection: &str, request: &str, now_us: i64) -> Result<i64> {
@@ -812,7 +849,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("log.db");
         std::fs::File::create(&path).expect("a file");
-        assert!(matches!(SqliteCatalog::open(&path).await, Err(CatalogError::Older)));
+        assert!(matches!(
+            SqliteCatalog::open(&path).await,
+            Err(CatalogError::Older)
+        ));
         let catalog = SqliteCatalog::migrate(&path).await.expect("a catalog");
         SqliteCatalog::open(&path).await.expect("up to date");
         sqlx::query(

@@ -69,8 +69,12 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let name = module.name();
     match registered {
         Registered::New => context.printer.say(format_args!("{name} is registered")),
-        Registered::AlreadyThere => context.printer.say(format_args!("{name} is deployed already")),
-        Registered::Revived => context.printer.say(format_args!("{name} was retired and is built again")),
+        Registered::AlreadyThere => context
+            .printer
+            .say(format_args!("{name} is deployed already")),
+        Registered::Revived => context
+            .printer
+            .say(format_args!("{name} was retired and is built again")),
     }
     let mut access = lifecycle::Access::new(
         host.clone(),
@@ -78,7 +82,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         Scope::Only(vec![version.clone()]),
     );
     if args.until.is_some() && registered == Registered::AlreadyThere {
-        let replay = Request::Replay { version: version.clone(), until: args.until };
+        let replay = Request::Replay {
+            version: version.clone(),
+            until: args.until,
+        };
         access.request(replay).await.map_err(explain)?;
     }
     let watch = Stopwatch::start();
@@ -109,7 +116,13 @@ fn read_module(file: &std::path::Path) -> anyhow::Result<Vec<u8>> {
     let size = std::fs::metadata(file).with_context(unreadable)?.len();
     if size > limit as u64 {
         let bytes = usize::try_from(size).unwrap_or(usize::MAX);
-        return Err(bad_module(file, ModuleError::TooLarge { bytes, bytes_max: limit }));
+        return Err(bad_module(
+            file,
+            ModuleError::TooLarge {
+                bytes,
+                bytes_max: limit,
+            },
+        ));
     }
     std::fs::read(file).with_context(unreadable)
 }
@@ -147,17 +160,27 @@ async fn register(
         promote_when_ready: args.promote,
         now_us: host.clock.now_us(),
     };
-    host.catalog.register(new).await.map_err(|error| match error {
-        CatalogError::OtherModule { projection, version, digest } => Refused {
-            message: format!(
-                "{projection}@{version} is deployed already, from another module ({}…)",
-                &digest[..12.min(digest.len())]
-            ),
-            hint: Some("raise the version in the projection's declaration, build and deploy again".into()),
-        }
-        .into(),
-        error => error.into(),
-    })
+    host.catalog
+        .register(new)
+        .await
+        .map_err(|error| match error {
+            CatalogError::OtherModule {
+                projection,
+                version,
+                digest,
+            } => Refused {
+                message: format!(
+                    "{projection}@{version} is deployed already, from another module ({}…)",
+                    &digest[..12.min(digest.len())]
+                ),
+                hint: Some(
+                    "raise the version in the projection's declaration, build and deploy again"
+                        .into(),
+                ),
+            }
+            .into(),
+            error => error.into(),
+        })
 }
 
 /// Works or watches until the version is ready.
@@ -174,7 +197,10 @@ async fn build(
             if let Some(build) = record.successor.as_ref().or(record.current.as_ref())
                 && let Some(progress) = view.progress.get(&build.id)
             {
-                bar.show(progress, build.until.unwrap_or(Position::MAX).min(view.head));
+                bar.show(
+                    progress,
+                    build.until.unwrap_or(Position::MAX).min(view.head),
+                );
             }
             ended(view, version)
         })
@@ -225,23 +251,30 @@ async fn promote(
     version: &semver::Version,
     host: &Host,
 ) -> anyhow::Result<()> {
-    let request = Request::Promote { version: version.clone(), accept_older: false };
+    let request = Request::Promote {
+        version: version.clone(),
+        accept_older: false,
+    };
     match access.request(request).await {
         Ok(Done::Switched { from, to, position }) => {
-            context.printer.say(super::switch::sentence(from.as_ref(), &to, position));
+            context
+                .printer
+                .say(super::switch::sentence(from.as_ref(), &to, position));
             Ok(())
         }
         Ok(_) => Ok(()),
         Err(error) => {
             // Whoever built it may have promoted it already, since that was asked for beforehand.
             let versions = host.catalog.versions(access.projection()).await?;
-            let live = versions.iter().any(|it| {
-                it.version == *version && it.status.role == Role::Live
-            });
+            let live = versions
+                .iter()
+                .any(|it| it.version == *version && it.status.role == Role::Live);
             if !live {
                 return Err(explain(error));
             }
-            context.printer.say(format_args!("{}@{version} is live", access.projection()));
+            context
+                .printer
+                .say(format_args!("{}@{version} is live", access.projection()));
             Ok(())
         }
     }
@@ -260,12 +293,24 @@ async fn report(
         .iter()
         .find(|it| it.version.to_string() == manifest.version)
         .context("the version vanished from the catalog")?;
-    let path = record.current.as_ref().map(|build| host.places.of_build(build));
-    let position =
-        path.and_then(|path| lifecycle::observe(&path, 0)).map_or(0, |seen| seen.position);
-    let events = if registered == Registered::AlreadyThere { 0 } else { position };
+    let path = record
+        .current
+        .as_ref()
+        .map(|build| host.places.of_build(build));
+    let position = path
+        .and_then(|path| lifecycle::observe(&path, 0))
+        .map_or(0, |seen| seen.position);
+    let events = if registered == Registered::AlreadyThere {
+        0
+    } else {
+        position
+    };
     let seconds = watch.elapsed().as_secs_f64();
-    let events_per_s = if seconds > 0.0 { events as f64 / seconds } else { 0.0 };
+    let events_per_s = if seconds > 0.0 {
+        events as f64 / seconds
+    } else {
+        0.0
+    };
     if context.printer.json {
         return context.printer.json(&Report {
             projection: manifest.name.clone(),

@@ -55,11 +55,18 @@ pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
     }
     printer.data(format_args!("{} ({} bytes)", module.name(), bytes.len()))?;
     printer.data(format_args!("digest    {}", module.digest()))?;
-    printer.data(format_args!("contract  {} (built with retell-sdk {})", stamp.contract, stamp.sdk))?;
+    printer.data(format_args!(
+        "contract  {} (built with retell-sdk {})",
+        stamp.contract, stamp.sdk
+    ))?;
     printer.data("events")?;
     for shape in &manifest.shapes {
         let fields: Vec<String> = shape.fields.iter().map(field).collect();
-        printer.data(format_args!("  {} {{ {} }}", shape.event_type, fields.join(", ")))?;
+        printer.data(format_args!(
+            "  {} {{ {} }}",
+            shape.event_type,
+            fields.join(", ")
+        ))?;
     }
     for table in &manifest.tables {
         print_table(context, table)?;
@@ -86,7 +93,10 @@ fn print_table(context: &Context, table: &Table) -> anyhow::Result<()> {
         let in_key = table.key.iter().any(|it| usize::from(*it) == number);
         let key = if in_key { "  key" } else { "" };
         let null = if column.nullable { " or null" } else { "" };
-        printer.data(format_args!("  {:<24} {}{null}{key}", column.name, column.kind))?;
+        printer.data(format_args!(
+            "  {:<24} {}{null}{key}",
+            column.name, column.kind
+        ))?;
     }
     for index in &table.indexes {
         let names: Vec<&str> = index
@@ -94,8 +104,16 @@ fn print_table(context: &Context, table: &Table) -> anyhow::Result<()> {
             .iter()
             .map(|it| table.columns[usize::from(*it)].name.as_str())
             .collect();
-        let unique = if index.unique { "unique index" } else { "index" };
-        printer.data(format_args!("  {unique} {} ({})", index.name, names.join(", ")))?;
+        let unique = if index.unique {
+            "unique index"
+        } else {
+            "index"
+        };
+        printer.data(format_args!(
+            "  {unique} {} ({})",
+            index.name,
+            names.join(", ")
+        ))?;
     }
     Ok(())
 }

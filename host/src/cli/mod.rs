@@ -2,6 +2,7 @@
 
 mod build;
 mod deploy;
+mod digest;
 mod inspect;
 pub(crate) mod printer;
 mod progress;
@@ -44,6 +45,7 @@ enum Command {
     CatchUp(replay::CatchUp),
     Completions(Completions),
     Deploy(deploy::Args),
+    Digest(digest::Args),
     Inspect(inspect::Args),
     Pause(switch::Pause),
     Promote(switch::Promote),
@@ -58,7 +60,9 @@ enum Command {
 
 /// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  retell completions bash > ~/.local/share/bash-completion/completions/retell")]
+#[command(
+    after_help = "Example:\n  retell completions bash > ~/.local/share/bash-completion/completions/retell"
+)]
 struct Completions {
     shell: clap_complete::Shell,
 }
@@ -100,6 +104,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Deploy(args) => deploy::run(args, context).await,
+        Command::Digest(args) => digest::run(args, context).await,
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Pause(args) => switch::pause(args, context).await,
         Command::Promote(args) => switch::promote(args, context).await,
@@ -114,11 +119,8 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
 }
 
 /// Runs until it is done, or until Ctrl-C or SIGTERM.
-async fn interruptible<T>(
-    work: impl Future<Output = anyhow::Result<T>>,
-) -> anyhow::Result<T> {
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+async fn interruptible<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         done = work => done,
         _ = terminate.recv() => Err(printer::Interrupted.into()),

@@ -30,12 +30,20 @@ impl BuildBar {
                 "{prefix} {wide_bar:.cyan/dim} {percent:>3}%  {human_pos}/{human_len}  {msg}",
             )
             .expect("the template is correct");
-            let bar = ProgressBar::new(0).with_style(style).with_prefix(name.to_owned());
+            let bar = ProgressBar::new(0)
+                .with_style(style)
+                .with_prefix(name.to_owned());
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
         let name = name.to_owned();
-        Self { printer, name, bar, since_line: Stopwatch::start(), printed: false }
+        Self {
+            printer,
+            name,
+            bar,
+            since_line: Stopwatch::start(),
+            printed: false,
+        }
     }
 
     /// Shows where it is on its way to `goal`.
@@ -48,7 +56,10 @@ impl BuildBar {
         } else if self.since_line.elapsed() >= LINE_INTERVAL {
             self.since_line = Stopwatch::start();
             self.printed = true;
-            self.printer.say(format_args!("{}: {} of {goal}, {words}", self.name, progress.applied));
+            self.printer.say(format_args!(
+                "{}: {} of {goal}, {words}",
+                self.name, progress.applied
+            ));
         }
     }
 
@@ -93,8 +104,11 @@ pub(crate) fn thousands(number: f64) -> String {
 /// Seconds as `42 s`, `3 min 20 s` or `2 h 5 min`.
 pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round();
-    let (hours, minutes, rest) =
-        ((whole / 3600.0).floor(), (whole % 3600.0 / 60.0).floor(), whole % 60.0);
+    let (hours, minutes, rest) = (
+        (whole / 3600.0).floor(),
+        (whole % 3600.0 / 60.0).floor(),
+        whole % 60.0,
+    );
     if hours > 0.0 {
         format!("{hours:.0} h {minutes:.0} min")
     } else if minutes > 0.0 {

@@ -32,8 +32,10 @@ pub(crate) struct Replay {
 ///
 /// For use without `retell serve`, as in a nightly job. With a host serving, it waits for the host.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  retell catch-up\n  retell catch-up articles\n\n\
-    With --json a list of {\"projection\",\"version\",\"position\"}")]
+#[command(
+    after_help = "Examples:\n  retell catch-up\n  retell catch-up articles\n\n\
+    With --json a list of {\"projection\",\"version\",\"position\"}"
+)]
 pub(crate) struct CatchUp {
     /// A projection (articles), or a version of it (articles@2.0.0); all of them if left out
     name: Option<String>,
@@ -53,11 +55,16 @@ pub(crate) async fn replay(args: Replay, context: &Context) -> anyhow::Result<()
     let (projection, number) = (version.projection.clone(), version.version.clone());
     let scope = Scope::Only(vec![number.clone()]);
     let mut access = lifecycle::Access::new(host.clone(), &projection, scope);
-    let request = Request::Replay { version: number.clone(), until: args.until };
+    let request = Request::Replay {
+        version: number.clone(),
+        until: args.until,
+    };
     access.request(request).await.map_err(explain)?;
     if args.no_wait {
         access.close().await;
-        context.printer.say(format_args!("{} is being replayed", version.name()));
+        context
+            .printer
+            .say(format_args!("{} is being replayed", version.name()));
         return Ok(());
     }
     let mut bar = BuildBar::new(context.printer, &version.name());
@@ -68,12 +75,17 @@ pub(crate) async fn replay(args: Replay, context: &Context) -> anyhow::Result<()
         if let Some(successor) = &record.successor {
             building = Some(successor.id);
             if let Some(progress) = view.progress.get(&successor.id) {
-                bar.show(progress, successor.until.unwrap_or(Position::MAX).min(view.head));
+                bar.show(
+                    progress,
+                    successor.until.unwrap_or(Position::MAX).min(view.head),
+                );
             }
             return None;
         }
         let current = record.current.as_ref().map(|it| it.id);
-        reached = current.and_then(|it| view.progress.get(&it)).map_or(0, |it| it.position);
+        reached = current
+            .and_then(|it| view.progress.get(&it))
+            .map_or(0, |it| it.position);
         Some(building.is_none() || current == building)
     });
     let swapped = super::interruptible(async { work.await.map_err(explain) }).await;
@@ -81,7 +93,10 @@ pub(crate) async fn replay(args: Replay, context: &Context) -> anyhow::Result<()
     access.close().await;
     if !swapped? {
         return Err(Failed {
-            message: format!("the new build of {} failed, and the old one stays in its place", version.name()),
+            message: format!(
+                "the new build of {} failed, and the old one stays in its place",
+                version.name()
+            ),
             hint: Some(format!("see why: `retell -v replay {}`", version.name())),
         }
         .into());
@@ -93,7 +108,10 @@ pub(crate) async fn replay(args: Replay, context: &Context) -> anyhow::Result<()
             position: reached,
         });
     }
-    context.printer.say(format_args!("{} is replayed, at position {reached}", version.name()));
+    context.printer.say(format_args!(
+        "{} is replayed, at position {reached}",
+        version.name()
+    ));
     Ok(())
 }
 
@@ -119,7 +137,9 @@ pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result
     };
     let mut all = Vec::new();
     for projection in projections {
-        let scope = only.clone().map_or(Scope::All, |version| Scope::Only(vec![version]));
+        let scope = only
+            .clone()
+            .map_or(Scope::All, |version| Scope::Only(vec![version]));
         let mut access = lifecycle::Access::new(host.clone(), &projection, scope);
         let mut bar = BuildBar::new(context.printer, &projection);
         let goal = host.log.head().await?.position;
@@ -138,8 +158,14 @@ pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result
         return context.printer.json(&all);
     }
     for reached in &all {
-        let Reached { projection, version, position } = reached;
-        context.printer.say(format_args!("{projection}@{version} is at position {position}"));
+        let Reached {
+            projection,
+            version,
+            position,
+        } = reached;
+        context.printer.say(format_args!(
+            "{projection}@{version} is at position {position}"
+        ));
     }
     if all.is_empty() {
         context.printer.say("there is nothing to catch up");
@@ -148,15 +174,14 @@ pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result
 }
 
 fn slowest(view: &View) -> Option<&lifecycle::Progress> {
-    view.progress.values().filter(|it| it.end().is_none()).min_by_key(|it| it.applied)
+    view.progress
+        .values()
+        .filter(|it| it.end().is_none())
+        .min_by_key(|it| it.applied)
 }
 
 /// Where all versions are, once each that works has everything up to `goal`.
-fn caught_up(
-    view: &View,
-    only: Option<&semver::Version>,
-    goal: Position,
-) -> Option<Vec<Reached>> {
+fn caught_up(view: &View, only: Option<&semver::Version>, goal: Position) -> Option<Vec<Reached>> {
     let mut all = Vec::new();
     for version in &view.versions {
         let skipped = version.status.state == State::Retired
@@ -168,7 +193,8 @@ fn caught_up(
         let build = version.current.as_ref()?;
         let position = view.progress.get(&build.id)?.position;
         let wanted = build.until.unwrap_or(Position::MAX).min(goal);
-        if position < wanted || version.status.state != State::Ready || version.successor.is_some() {
+        if position < wanted || version.status.state != State::Ready || version.successor.is_some()
+        {
             return None;
         }
         all.push(Reached {

@@ -32,14 +32,18 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         context.config.log_path.display()
     ));
     if let Some(address) = args.listen {
-        context.printer.say(format_args!("there is no HTTP API yet: nothing listens on {address}"));
+        context.printer.say(format_args!(
+            "there is no HTTP API yet: nothing listens on {address}"
+        ));
     }
     let mut supervisors = BTreeMap::new();
     let ended = super::interruptible(look_after_all(&host, &mut supervisors)).await;
     for (_, supervisor) in supervisors {
         supervisor.stop().await;
     }
-    context.printer.say("stopped; everything applied is in the read models");
+    context
+        .printer
+        .say("stopped; everything applied is in the read models");
     match ended {
         Err(error) if error.is::<super::printer::Interrupted>() => Ok(()),
         ended => ended,
@@ -61,7 +65,11 @@ async fn look_after_all(
                 looked_after = supervisor.handle_requests().await;
             }
             if let Err(error) = looked_after {
-                tracing::warn!("{}: {}", supervisor.projection(), crate::error_chain(&error));
+                tracing::warn!(
+                    "{}: {}",
+                    supervisor.projection(),
+                    crate::error_chain(&error)
+                );
             }
         }
         tokio::time::sleep(TICK_INTERVAL).await;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use retell_contract::Manifest;
 
 use super::Context;
 use super::printer::{Failed, Refused, Usage};
@@ -14,6 +15,7 @@ use crate::clock;
 use crate::lifecycle::names::{self, Name, Unresolved};
 use crate::lifecycle::{Host, LifecycleError, Places};
 use crate::log::sqlite::{OpenMode, SqliteLog};
+use crate::read_model::ReadModelError;
 use crate::replay::{ReplayError, Settings};
 use crate::wasm::Engine;
 
@@ -80,10 +82,13 @@ pub(crate) async fn open_catalog(path: &Path, access: Access) -> anyhow::Result<
 fn places(context: &Context) -> anyhow::Result<Places> {
     let config = &context.config;
     let absolute = |path: &Path| {
-        std::path::absolute(path).with_context(|| format!("the path {} makes no sense", path.display()))
+        std::path::absolute(path)
+            .with_context(|| format!("the path {} makes no sense", path.display()))
     };
     let log = absolute(&config.log_path)?;
-    let home = log.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
+    let home = log
+        .parent()
+        .map_or_else(|| PathBuf::from("/"), Path::to_owned);
     let read_models = absolute(&config.read_models)?;
     Ok(Places {
         read_models: read_models
@@ -100,6 +105,7 @@ pub(crate) struct Located {
     pub(crate) projection: String,
     pub(crate) version: semver::Version,
     pub(crate) path: PathBuf,
+    pub(crate) manifest: Manifest,
 }
 
 /// Finds the read model that a name means for reading. Creates and changes nothing.
@@ -111,37 +117,65 @@ pub(crate) async fn locate(context: &Context, name: &str) -> anyhow::Result<Loca
     let Some(build) = &version.current else {
         return Err(Refused {
             message: format!("{} is retired and has no read model", version.name()),
-            hint: Some(format!("build it again: `retell replay {}`", version.name())),
+            hint: Some(format!(
+                "build it again: `retell replay {}`",
+                version.name()
+            )),
         }
         .into());
     };
     let path = places(context)?.of_build(build);
     if !path.exists() {
         return Err(Refused {
-            message: format!("{} has no read model yet: it is {}", version.name(), version.status.state),
-            hint: Some(format!("build it: `retell catch-up {}`", version.projection)),
+            message: format!(
+                "{} has no read model yet: it is {}",
+                version.name(),
+                version.status.state
+            ),
+            hint: Some(format!(
+                "build it: `retell catch-up {}`",
+                version.projection
+            )),
         }
         .into());
     }
-    Ok(Located { projection: version.projection, version: version.version, path })
+    let module = catalog.module(&version.digest).await?;
+    let module = module.with_context(|| format!("the catalog has no module {}", version.digest))?;
+    Ok(Located {
+        projection: version.projection,
+        version: version.version,
+        path,
+        manifest: module.manifest,
+    })
 }
 
 /// Reads a name from the command line.
 pub(crate) fn parse_name(name: &str) -> anyhow::Result<Name> {
     name.parse::<Name>().map_err(|error| {
-        Usage { message: error.to_string(), hint: Some("`retell status` lists all names".into()) }.into()
+        Usage {
+            message: error.to_string(),
+            hint: Some("`retell status` lists all names".into()),
+        }
+        .into()
     })
 }
 
 /// The one version that a command shall act on.
-pub(crate) async fn one_version(catalog: &dyn Catalog, name: &Name) -> anyhow::Result<VersionRecord> {
+pub(crate) async fn one_version(
+    catalog: &dyn Catalog,
+    name: &Name,
+) -> anyhow::Result<VersionRecord> {
     names::resolve_one(catalog, name).await.map_err(unresolved)
 }
 
 pub(crate) fn unresolved(error: Unresolved) -> anyhow::Error {
     match error {
         Unresolved::Catalog(error) => error.into(),
-        error => Refused { hint: error.hint(), message: error.to_string() }.into(),
+        error => Refused {
+            hint: error.hint(),
+            message: error.to_string(),
+        }
+        .into(),
     }
 }
 
@@ -151,15 +185,20 @@ pub(crate) fn failed(
     hint: impl Into<String>,
 ) -> anyhow::Error {
     let message = error.to_string();
-    anyhow::Error::new(error).context(Failed { message, hint: Some(hint.into()) })
+    anyhow::Error::new(error).context(Failed {
+        message,
+        hint: Some(hint.into()),
+    })
 }
 
 /// What the lifecycle could not do, with advice where there is any.
 pub(crate) fn explain(error: LifecycleError) -> anyhow::Error {
     match error {
-        LifecycleError::Refused { message, hint } => {
-            Refused { message, hint: Some(hint) }.into()
+        LifecycleError::Refused { message, hint } => Refused {
+            message,
+            hint: Some(hint),
         }
+        .into(),
         LifecycleError::Elsewhere { message, hint } => Failed { message, hint }.into(),
         LifecycleError::Module { source, digest } => {
             let hint = source.hint();
@@ -171,18 +210,20 @@ pub(crate) fn explain(error: LifecycleError) -> anyhow::Error {
                 ReplayError::Log(error) => error.hint(),
                 _ => None,
             };
-            let hint = hint.unwrap_or_else(|| "go on from where it stopped: `retell catch-up`".into());
+            let hint =
+                hint.unwrap_or_else(|| "go on from where it stopped: `retell catch-up`".into());
             let message = format!("{name} can't go on: {}", crate::error_chain(&*source));
-            Failed { message, hint: Some(hint) }.into()
+            Failed {
+                message,
+                hint: Some(hint),
+            }
+            .into()
         }
         LifecycleError::Log(error) => {
             let hint = error.hint();
             with_hint(error, hint)
         }
-        LifecycleError::ReadModel(error) => {
-            let hint = error.hint();
-            with_hint(error, hint)
-        }
+        LifecycleError::ReadModel(error) => explain_read_model(error),
         LifecycleError::Publish(error) => {
             let hint = error.hint();
             with_hint(error, hint)
@@ -190,6 +231,12 @@ pub(crate) fn explain(error: LifecycleError) -> anyhow::Error {
         LifecycleError::Interrupted => super::printer::Interrupted.into(),
         error => error.into(),
     }
+}
+
+/// What a read model could not do, with advice where there is any.
+pub(crate) fn explain_read_model(error: ReadModelError) -> anyhow::Error {
+    let hint = error.hint();
+    with_hint(error, hint)
 }
 
 fn with_hint(

@@ -23,10 +23,12 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 ///
 /// Reads only; it works with or without a running host.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  retell status\n  retell status articles --watch\n\n\
+#[command(
+    after_help = "Examples:\n  retell status\n  retell status articles --watch\n\n\
     With --json a list of {\"projection\",\"version\",\"state\",\"role\",\"halt\",\"halt_reason\",\
     \"checkpoint\",\"head\",\"lag\",\"events_per_s\",\"eta_s\",\"dead_letters\",\"location\",\"digest\",\
-    \"names\",\"successor\"}; with --watch one such list a line")]
+    \"names\",\"successor\"}; with --watch one such list a line"
+)]
 pub(crate) struct Args {
     /// A projection (articles), or a version of it (articles@2.0.0)
     name: Option<String>,
@@ -125,10 +127,22 @@ fn line(
     let seen = |build: &Build| lifecycle::observe(&host.places.of_build(build), head);
     let progress = version.current.as_ref().and_then(seen);
     let checkpoint = progress.as_ref().map_or(0, |it| it.position);
-    let goal = version.current.as_ref().and_then(|it| it.until).unwrap_or(Position::MAX).min(head);
-    let lag = if version.status.state == State::Retired { 0 } else { goal.saturating_sub(checkpoint) };
+    let goal = version
+        .current
+        .as_ref()
+        .and_then(|it| it.until)
+        .unwrap_or(Position::MAX)
+        .min(head);
+    let lag = if version.status.state == State::Retired {
+        0
+    } else {
+        goal.saturating_sub(checkpoint)
+    };
     let moves = version.status.runs() && lag > 0;
-    let events_per_s = progress.as_ref().filter(|_| moves).map_or(0.0, |it| it.events_per_s);
+    let events_per_s = progress
+        .as_ref()
+        .filter(|_| moves)
+        .map_or(0.0, |it| it.events_per_s);
     let mut names = Vec::new();
     if version.status.role == lifecycle::state::Role::Live {
         names.push(version.projection.clone());
@@ -146,7 +160,11 @@ fn line(
         head,
         lag,
         events_per_s,
-        eta_s: if lag == 0 { Some(0.0) } else { eta_s(lag, events_per_s) },
+        eta_s: if lag == 0 {
+            Some(0.0)
+        } else {
+            eta_s(lag, events_per_s)
+        },
         dead_letters: 0,
         location: version.current.as_ref().map(location),
         digest: version.digest,
@@ -164,12 +182,21 @@ fn print(context: &Context, lines: &[Line]) -> anyhow::Result<()> {
         return context.printer.json(&lines);
     }
     if lines.is_empty() {
-        context.printer.say("nothing is deployed yet; begin with `retell deploy FILE.wasm`");
+        context
+            .printer
+            .say("nothing is deployed yet; begin with `retell deploy FILE.wasm`");
         return Ok(());
     }
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_header([
-        "version", "state", "role", "checkpoint", "lag", "events/s", "left", "names",
+        "version",
+        "state",
+        "role",
+        "checkpoint",
+        "lag",
+        "events/s",
+        "left",
+        "names",
     ]);
     for column in 3..=5 {
         if let Some(column) = table.column_mut(column) {
@@ -182,14 +209,21 @@ fn print(context: &Context, lines: &[Line]) -> anyhow::Result<()> {
             ("none", true) => format!("{}, replaying anew", line.state),
             (halt, _) => format!("{}, {halt}", line.state),
         };
-        let eta = line.eta_s.filter(|_| line.lag > 0).map_or(String::new(), duration);
+        let eta = line
+            .eta_s
+            .filter(|_| line.lag > 0)
+            .map_or(String::new(), duration);
         table.add_row([
             format!("{}@{}", line.projection, line.version),
             state,
             line.role.to_owned(),
             thousands(line.checkpoint as f64),
             thousands(line.lag as f64),
-            if line.lag > 0 { thousands(line.events_per_s) } else { String::new() },
+            if line.lag > 0 {
+                thousands(line.events_per_s)
+            } else {
+                String::new()
+            },
             eta,
             line.names.join(", "),
         ]);

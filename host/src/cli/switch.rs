@@ -88,25 +88,40 @@ pub(super) fn sentence(
     position: Position,
 ) -> String {
     match from {
-        Some(from) => format!("{to} is live at position {position}; {from} is kept up to date for a rollback"),
+        Some(from) => {
+            format!("{to} is live at position {position}; {from} is kept up to date for a rollback")
+        }
         None => format!("{to} is live at position {position}"),
     }
 }
 
 pub(crate) async fn promote(args: Promote, context: &Context) -> anyhow::Result<()> {
     let accept_older = args.accept_older;
-    ask(&args.name, context, |version| Request::Promote { version, accept_older }).await
+    ask(&args.name, context, |version| Request::Promote {
+        version,
+        accept_older,
+    })
+    .await
 }
 
 pub(crate) async fn rollback(args: Rollback, context: &Context) -> anyhow::Result<()> {
     let name = parse_name(&args.name)?;
     let host = session::open_host(context, Access::Read).await?;
     // Also says so where there is no such projection, or nothing live to go back from.
-    let live = Name { which: Which::Live, ..name.clone() };
-    let live = names::resolve(&*host.catalog, &live).await.map_err(session::unresolved)?;
+    let live = Name {
+        which: Which::Live,
+        ..name.clone()
+    };
+    let live = names::resolve(&*host.catalog, &live)
+        .await
+        .map_err(session::unresolved)?;
     let scope = Scope::Only(vec![live.version]);
     let mut access = lifecycle::Access::new(host.clone(), &name.projection, scope);
-    let done = access.request(Request::Rollback { accept_older: args.accept_older }).await;
+    let done = access
+        .request(Request::Rollback {
+            accept_older: args.accept_older,
+        })
+        .await;
     access.close().await;
     match done.map_err(explain)? {
         Done::Switched { from, to, position } => {
@@ -144,10 +159,13 @@ async fn ask(
     if let Done::Switched { from, to, position } = done {
         return show_switch(context, &version.projection, from.as_ref(), &to, position);
     }
-    let after = one_version(&*host.catalog, &Name {
-        which: Which::Exact(version.version.clone()),
-        projection: version.projection.clone(),
-    })
+    let after = one_version(
+        &*host.catalog,
+        &Name {
+            which: Which::Exact(version.version.clone()),
+            projection: version.projection.clone(),
+        },
+    )
     .await?;
     if context.printer.json {
         return context.printer.json(&StateReport {
@@ -185,6 +203,9 @@ fn show_switch(
             position,
         });
     }
-    context.printer.say(format_args!("{projection}: {}", sentence(from, to, position)));
+    context.printer.say(format_args!(
+        "{projection}: {}",
+        sentence(from, to, position)
+    ));
     Ok(())
 }

@@ -17,8 +17,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 ///
 /// `retell append` prints the position of what it appended; once this returns, a query sees it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  retell wait articles --position 1042 --timeout-ms 2000\n\n\
-    With --json: {\"projection\",\"version\",\"position\"}\nExit code 4: not in time")]
+#[command(
+    after_help = "Example:\n  retell wait articles --position 1042 --timeout-ms 2000\n\n\
+    With --json: {\"projection\",\"version\",\"position\"}\nExit code 4: not in time"
+)]
 pub(crate) struct Args {
     /// The projection (its live version), or a version of it
     name: String,
@@ -43,15 +45,23 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let watch = Stopwatch::start();
     loop {
         // Looked up each time: the live version may be switched meanwhile.
-        let version =
-            names::resolve(&*host.catalog, &name).await.map_err(session::unresolved)?;
-        let path = version.current.as_ref().map(|build| host.places.of_build(build));
+        let version = names::resolve(&*host.catalog, &name)
+            .await
+            .map_err(session::unresolved)?;
+        let path = version
+            .current
+            .as_ref()
+            .map(|build| host.places.of_build(build));
         let seen = path.and_then(|path| lifecycle::observe(&path, args.position));
         let position = seen.map_or(0, |it| it.position);
         if position >= args.position {
             if context.printer.json {
                 let (projection, version) = (version.projection, version.version.to_string());
-                return context.printer.json(&Report { projection, version, position });
+                return context.printer.json(&Report {
+                    projection,
+                    version,
+                    position,
+                });
             }
             return Ok(());
         }

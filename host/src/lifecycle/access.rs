@@ -48,7 +48,12 @@ impl View {
 impl Access {
     /// Nothing happens before it is used. `scope`: what to work on, if this process does the work.
     pub fn new(host: Arc<Host>, projection: &str, scope: Scope) -> Self {
-        Self { host, projection: projection.to_owned(), scope, here: None }
+        Self {
+            host,
+            projection: projection.to_owned(),
+            scope,
+            here: None,
+        }
     }
 
     pub fn projection(&self) -> &str {
@@ -81,7 +86,11 @@ impl Access {
                 None => {
                     let text = serde_json::to_string(&request).expect("a request has a JSON form");
                     let now = self.host.clock.now_us();
-                    let id = self.host.catalog.add_request(&self.projection, &text, now).await?;
+                    let id = self
+                        .host
+                        .catalog
+                        .add_request(&self.projection, &text, now)
+                        .await?;
                     *left.insert(id)
                 }
             };
@@ -133,8 +142,7 @@ impl Access {
         let Some(lease) = Lease::try_take(&self.host.places.leases(), &self.projection)? else {
             return Ok(false);
         };
-        let begun =
-            Supervisor::begin(self.host.clone(), lease, self.scope.clone(), true).await?;
+        let begun = Supervisor::begin(self.host.clone(), lease, self.scope.clone(), true).await?;
         self.here = Some(begun);
         Ok(true)
     }
@@ -143,7 +151,11 @@ impl Access {
         let versions = self.host.catalog.versions(&self.projection).await?;
         let head = self.host.log.head().await?.position;
         let mut progress = BTreeMap::new();
-        for build in versions.iter().flat_map(|it| [&it.current, &it.successor]).flatten() {
+        for build in versions
+            .iter()
+            .flat_map(|it| [&it.current, &it.successor])
+            .flatten()
+        {
             let known = self.here.as_ref().and_then(|it| it.progress(build.id));
             let path = self.host.places.of_build(build);
             let seen = match known {
@@ -154,7 +166,12 @@ impl Access {
             };
             progress.extend(seen.map(|it| (build.id, it)));
         }
-        Ok(View { versions, progress, head, here: self.here.is_some() })
+        Ok(View {
+            versions,
+            progress,
+            head,
+            here: self.here.is_some(),
+        })
     }
 }
 
@@ -162,7 +179,11 @@ impl Access {
 pub fn observe(path: &std::path::Path, head: Position) -> Option<Progress> {
     let status = SqliteReadModel::status(path).ok()?;
     Some(Progress {
-        phase: if status.ready { Phase::Following } else { Phase::Replaying },
+        phase: if status.ready {
+            Phase::Following
+        } else {
+            Phase::Replaying
+        },
         position: status.checkpoint.position,
         applied: status.checkpoint.position,
         head,

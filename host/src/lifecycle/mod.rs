@@ -46,13 +46,19 @@ pub enum LifecycleError {
     #[error("the catalog has no module {digest}")]
     NoModule { digest: String },
     #[error("{name} can't go on")]
-    Trouble { name: String, source: Arc<ReplayError> },
+    Trouble {
+        name: String,
+        source: Arc<ReplayError>,
+    },
     /// Nothing was changed: the state things are in does not allow it.
     #[error("{message}")]
     Refused { message: String, hint: String },
     /// The process that works on the projection could not do it.
     #[error("{message}")]
-    Elsewhere { message: String, hint: Option<String> },
+    Elsewhere {
+        message: String,
+        hint: Option<String>,
+    },
     #[error("interrupted")]
     Interrupted,
 }
@@ -93,10 +99,18 @@ impl Places {
 impl Host {
     /// A module from the catalog, compiled.
     pub async fn load_module(&self, digest: &str) -> Result<Module, LifecycleError> {
-        let no_module = || LifecycleError::NoModule { digest: digest.to_owned() };
-        let bytes = self.catalog.module_bytes(digest).await?.ok_or_else(no_module)?;
-        Module::load(&self.engine, &bytes)
-            .map_err(|source| LifecycleError::Module { digest: digest.to_owned(), source })
+        let no_module = || LifecycleError::NoModule {
+            digest: digest.to_owned(),
+        };
+        let bytes = self
+            .catalog
+            .module_bytes(digest)
+            .await?
+            .ok_or_else(no_module)?;
+        Module::load(&self.engine, &bytes).map_err(|source| LifecycleError::Module {
+            digest: digest.to_owned(),
+            source,
+        })
     }
 
     /// A replay stops while the disk is nearly full, so that appends survive; a ready version's
@@ -106,7 +120,9 @@ impl Host {
             return Ok(());
         }
         let folder = path.parent().unwrap_or(path);
-        let Ok(free_bytes) = fs4::available_space(folder) else { return Ok(()) };
+        let Ok(free_bytes) = fs4::available_space(folder) else {
+            return Ok(());
+        };
         if free_bytes >= limits::FREE_DISK_BYTES_MIN {
             return Ok(());
         }
@@ -123,6 +139,8 @@ impl Host {
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host").field("places", &self.places).finish_non_exhaustive()
+        f.debug_struct("Host")
+            .field("places", &self.places)
+            .finish_non_exhaustive()
     }
 }

@@ -23,7 +23,9 @@ pub enum Which {
 
 /// A name that can't be one.
 #[derive(Debug, thiserror::Error)]
-#[error("`{given}` is not a name: write articles (the live version), articles@2 (its major 2) or articles@2.1.0 (one version)")]
+#[error(
+    "`{given}` is not a name: write articles (the live version), articles@2 (its major 2) or articles@2.1.0 (one version)"
+)]
 pub struct BadName {
     given: String,
 }
@@ -32,7 +34,9 @@ impl FromStr for Name {
     type Err = BadName;
 
     fn from_str(given: &str) -> Result<Self, BadName> {
-        let bad = || BadName { given: given.to_owned() };
+        let bad = || BadName {
+            given: given.to_owned(),
+        };
         let (projection, which) = match given.split_once('@') {
             None => (given, Which::Live),
             Some((projection, version)) => {
@@ -44,7 +48,10 @@ impl FromStr for Name {
             }
         };
         retell_contract::names::check_projection_name(projection).map_err(|_| bad())?;
-        Ok(Self { projection: projection.to_owned(), which })
+        Ok(Self {
+            projection: projection.to_owned(),
+            which,
+        })
     }
 }
 
@@ -62,17 +69,31 @@ impl fmt::Display for Name {
 #[derive(Debug, thiserror::Error)]
 pub enum Unresolved {
     #[error("there is no projection `{projection}`{}", listed(.known))]
-    NoProjection { projection: String, known: Vec<String> },
+    NoProjection {
+        projection: String,
+        known: Vec<String>,
+    },
     #[error("`{projection}` has no live version yet")]
-    NoLive { projection: String, versions: Vec<String> },
+    NoLive {
+        projection: String,
+        versions: Vec<String>,
+    },
     #[error("`{projection}` has no version {wanted}; it has {}", .versions.join(", "))]
-    NoVersion { projection: String, wanted: String, versions: Vec<String> },
+    NoVersion {
+        projection: String,
+        wanted: String,
+        versions: Vec<String>,
+    },
     #[error(transparent)]
     Catalog(#[from] CatalogError),
 }
 
 fn listed(names: &[String]) -> String {
-    if names.is_empty() { "; none is deployed".into() } else { format!("; there are {}", names.join(", ")) }
+    if names.is_empty() {
+        "; none is deployed".into()
+    } else {
+        format!("; there are {}", names.join(", "))
+    }
 }
 
 impl Unresolved {
@@ -83,7 +104,10 @@ impl Unresolved {
                 Some("deploy one: `retell deploy FILE.wasm`".into())
             }
             Self::NoProjection { .. } => Some("`retell status` lists all projections".into()),
-            Self::NoLive { projection, versions } => versions
+            Self::NoLive {
+                projection,
+                versions,
+            } => versions
                 .last()
                 .map(|version| format!("make one live: `retell promote {projection}@{version}`")),
             Self::NoVersion { projection, .. } => {
@@ -117,7 +141,9 @@ pub async fn resolve(catalog: &dyn Catalog, name: &Name) -> Result<VersionRecord
 
 /// For acting on one version: of a major the newest that is not retired (or the newest of all).
 pub async fn resolve_one(catalog: &dyn Catalog, name: &Name) -> Result<VersionRecord, Unresolved> {
-    let Which::Major(major) = name.which else { return resolve(catalog, name).await };
+    let Which::Major(major) = name.which else {
+        return resolve(catalog, name).await;
+    };
     let versions = versions_of(catalog, name).await?;
     let newest = versions
         .iter()
@@ -127,14 +153,14 @@ pub async fn resolve_one(catalog: &dyn Catalog, name: &Name) -> Result<VersionRe
     pick(name, versions, |it| Some(&it.version) == newest.as_ref())
 }
 
-async fn versions_of(
-    catalog: &dyn Catalog,
-    name: &Name,
-) -> Result<Vec<VersionRecord>, Unresolved> {
+async fn versions_of(catalog: &dyn Catalog, name: &Name) -> Result<Vec<VersionRecord>, Unresolved> {
     let versions = catalog.versions(&name.projection).await?;
     if versions.is_empty() {
         let known = catalog.projections().await?;
-        return Err(Unresolved::NoProjection { projection: name.projection.clone(), known });
+        return Err(Unresolved::NoProjection {
+            projection: name.projection.clone(),
+            known,
+        });
     }
     Ok(versions)
 }
@@ -145,11 +171,17 @@ fn pick(
     wanted: impl Fn(&VersionRecord) -> bool,
 ) -> Result<VersionRecord, Unresolved> {
     let listed = texts(&versions);
-    versions.into_iter().find(wanted).ok_or_else(|| Unresolved::NoVersion {
-        projection: name.projection.clone(),
-        wanted: name.to_string().split_once('@').map_or(String::new(), |it| it.1.to_owned()),
-        versions: listed,
-    })
+    versions
+        .into_iter()
+        .find(wanted)
+        .ok_or_else(|| Unresolved::NoVersion {
+            projection: name.projection.clone(),
+            wanted: name
+                .to_string()
+                .split_once('@')
+                .map_or(String::new(), |it| it.1.to_owned()),
+            versions: listed,
+        })
 }
 
 fn texts(versions: &[VersionRecord]) -> Vec<String> {
@@ -165,7 +197,15 @@ mod tests {
         for text in ["articles", "articles@2", "articles@2.1.0", "a@1.0.0-beta.1"] {
             assert_eq!(text.parse::<Name>().expect("a name").to_string(), text);
         }
-        for text in ["", "Articles", "articles@", "articles@two", "articles@1.2", "a@b@c", "x; drop"] {
+        for text in [
+            "",
+            "Articles",
+            "articles@",
+            "articles@two",
+            "articles@1.2",
+            "a@b@c",
+            "x; drop",
+        ] {
             assert!(text.parse::<Name>().is_err(), "{text}");
         }
     }

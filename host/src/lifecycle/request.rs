@@ -9,13 +9,27 @@ use crate::event::Position;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    Promote { version: semver::Version, accept_older: bool },
-    Rollback { accept_older: bool },
-    Retire { version: semver::Version },
-    Pause { version: semver::Version },
-    Resume { version: semver::Version },
+    Promote {
+        version: semver::Version,
+        accept_older: bool,
+    },
+    Rollback {
+        accept_older: bool,
+    },
+    Retire {
+        version: semver::Version,
+    },
+    Pause {
+        version: semver::Version,
+    },
+    Resume {
+        version: semver::Version,
+    },
     /// A new build from position 1 beside the current one.
-    Replay { version: semver::Version, until: Option<Position> },
+    Replay {
+        version: semver::Version,
+        until: Option<Position>,
+    },
 }
 
 /// What came of a request.
@@ -23,8 +37,14 @@ pub enum Request {
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Done(Done),
-    Refused { message: String, hint: String },
-    Failed { message: String, hint: Option<String> },
+    Refused {
+        message: String,
+        hint: String,
+    },
+    Failed {
+        message: String,
+        hint: Option<String>,
+    },
 }
 
 /// What was done.
@@ -32,10 +52,16 @@ pub enum Outcome {
 #[serde(rename_all = "snake_case")]
 pub enum Done {
     /// Queries get `to` now, at this position or later.
-    Switched { from: Option<semver::Version>, to: semver::Version, position: Position },
+    Switched {
+        from: Option<semver::Version>,
+        to: semver::Version,
+        position: Position,
+    },
     Retired,
     Paused,
     Resumed,
     /// A second build has begun; it takes the current one's place when it is ready.
-    ReplayBegun { build: i64 },
+    ReplayBegun {
+        build: i64,
+    },
 }

@@ -42,14 +42,18 @@ pub enum Change {
     /// Its read model is complete.
     BecomeReady,
     /// Queries get it from now on. `even_halted`: the operator accepts a version that stands still.
-    GoLive { even_halted: bool },
+    GoLive {
+        even_halted: bool,
+    },
     /// Another version became live.
     BeDisplaced,
     /// Another version became the previous one.
     BecomePlain,
     Pause,
     Resume,
-    Fail { reason: String },
+    Fail {
+        reason: String,
+    },
     Retire,
     /// Deployed again after it was retired.
     Revive,
@@ -81,7 +85,11 @@ pub enum Refusal {
 impl Status {
     /// What a newly registered version is.
     pub fn created() -> Self {
-        Self { state: State::Created, role: Role::None, halt: Halt::None }
+        Self {
+            state: State::Created,
+            role: Role::None,
+            halt: Halt::None,
+        }
     }
 
     /// The status after `change`, or why there is none.
@@ -117,11 +125,19 @@ impl Status {
             Change::Resume if self.halt == Halt::None => return Err(Refusal::NotHalted),
             Change::Resume => next.halt = Halt::None,
             Change::Fail { .. } if retired => return Err(Refusal::Retired),
-            Change::Fail { reason } => next.halt = Halt::Failed { reason: reason.clone() },
+            Change::Fail { reason } => {
+                next.halt = Halt::Failed {
+                    reason: reason.clone(),
+                }
+            }
             Change::Retire if retired => return Err(Refusal::AlreadyRetired),
             Change::Retire if self.role == Role::Live => return Err(Refusal::LiveIsKept),
             Change::Retire => {
-                next = Self { state: State::Retired, role: Role::None, halt: Halt::None };
+                next = Self {
+                    state: State::Retired,
+                    role: Role::None,
+                    halt: Halt::None,
+                };
             }
             Change::Revive if retired => next = Self::created(),
             Change::Revive => return Err(Refusal::Senseless(self.state)),
@@ -182,7 +198,9 @@ impl Halt {
         match word {
             "none" => Some(Self::None),
             "paused" => Some(Self::Paused),
-            "failed" => Some(Self::Failed { reason: reason.unwrap_or_default() }),
+            "failed" => Some(Self::Failed {
+                reason: reason.unwrap_or_default(),
+            }),
             _ => None,
         }
     }
@@ -193,7 +211,11 @@ mod tests {
     use super::*;
 
     fn status(state: State, role: Role) -> Status {
-        Status { state, role, halt: Halt::None }
+        Status {
+            state,
+            role,
+            halt: Halt::None,
+        }
     }
 
     #[test]
@@ -217,11 +239,23 @@ mod tests {
     fn only_a_ready_version_goes_live() {
         let live = Change::GoLive { even_halted: false };
         for state in [State::Created, State::Replaying] {
-            assert_eq!(status(state, Role::None).after(&live), Err(Refusal::NotReady(state)));
+            assert_eq!(
+                status(state, Role::None).after(&live),
+                Err(Refusal::NotReady(state))
+            );
         }
-        assert_eq!(status(State::Retired, Role::None).after(&live), Err(Refusal::Retired));
-        assert_eq!(status(State::Ready, Role::Live).after(&live), Err(Refusal::AlreadyLive));
-        let halted = Status { halt: Halt::Paused, ..status(State::Ready, Role::None) };
+        assert_eq!(
+            status(State::Retired, Role::None).after(&live),
+            Err(Refusal::Retired)
+        );
+        assert_eq!(
+            status(State::Ready, Role::Live).after(&live),
+            Err(Refusal::AlreadyLive)
+        );
+        let halted = Status {
+            halt: Halt::Paused,
+            ..status(State::Ready, Role::None)
+        };
         assert_eq!(halted.after(&live), Err(Refusal::Halted));
         let accepted = halted.after(&Change::GoLive { even_halted: true });
         assert_eq!(accepted.map(|it| it.role), Ok(Role::Live));
@@ -230,8 +264,13 @@ mod tests {
     #[test]
     fn the_live_version_is_never_retired_but_the_previous_one_may_be() {
         let retire = Change::Retire;
-        assert_eq!(status(State::Ready, Role::Live).after(&retire), Err(Refusal::LiveIsKept));
-        let gone = status(State::Ready, Role::Previous).after(&retire).expect("may be retired");
+        assert_eq!(
+            status(State::Ready, Role::Live).after(&retire),
+            Err(Refusal::LiveIsKept)
+        );
+        let gone = status(State::Ready, Role::Previous)
+            .after(&retire)
+            .expect("may be retired");
         assert_eq!(gone, status(State::Retired, Role::None));
         assert_eq!(gone.after(&retire), Err(Refusal::AlreadyRetired));
     }
@@ -239,7 +278,11 @@ mod tests {
     #[test]
     fn a_halt_keeps_state_and_role() {
         let live = status(State::Ready, Role::Live);
-        let failed = live.after(&Change::Fail { reason: "event 7".into() }).expect("can fail");
+        let failed = live
+            .after(&Change::Fail {
+                reason: "event 7".into(),
+            })
+            .expect("can fail");
         assert_eq!((failed.state, failed.role), (State::Ready, Role::Live));
         assert!(!failed.runs());
         assert_eq!(failed.after(&Change::Resume), Ok(live.clone()));
@@ -248,7 +291,12 @@ mod tests {
 
     #[test]
     fn words_read_back() {
-        for state in [State::Created, State::Replaying, State::Ready, State::Retired] {
+        for state in [
+            State::Created,
+            State::Replaying,
+            State::Ready,
+            State::Retired,
+        ] {
             assert_eq!(State::from_word(state.word()), Some(state));
         }
         assert_eq!(Halt::from_words("senseless", None), None);

@@ -77,6 +77,11 @@ impl Supervisor {
         self.lease.projection()
     }
 
+    /// Grows with each taking of the lease; only the newest may write.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.cast_unsigned()
+    }
+
     /// How far the worker of a build is, if there is one.
     pub fn progress(&self, build: i64) -> Option<Progress> {
         self.workers.get(&build).map(Worker::progress)
@@ -109,23 +114,32 @@ impl Supervisor {
     /// Carries out a request. What the state does not allow is an outcome, not an error.
     pub async fn handle(&mut self, request: Request) -> Result<Outcome, LifecycleError> {
         let done = match request {
-            Request::Promote { version, accept_older } => {
-                self.switch(&version, SwitchKind::Promote, accept_older).await
+            Request::Promote {
+                version,
+                accept_older,
+            } => {
+                self.switch(&version, SwitchKind::Promote, accept_older)
+                    .await
             }
             Request::Rollback { accept_older } => self.rollback(accept_older).await,
             Request::Retire { version } => self.retire(&version).await,
-            Request::Pause { version } => {
-                self.change(&version, Change::Pause).await.map(|()| Done::Paused)
-            }
+            Request::Pause { version } => self
+                .change(&version, Change::Pause)
+                .await
+                .map(|()| Done::Paused),
             Request::Resume { version } => {
                 self.troubles.clear();
-                self.change(&version, Change::Resume).await.map(|()| Done::Resumed)
+                self.change(&version, Change::Resume)
+                    .await
+                    .map(|()| Done::Resumed)
             }
             Request::Replay { version, until } => self.replay(&version, until).await,
         };
         match done {
             Ok(done) => Ok(Outcome::Done(done)),
-            Err(LifecycleError::Refused { message, hint }) => Ok(Outcome::Refused { message, hint }),
+            Err(LifecycleError::Refused { message, hint }) => {
+                Ok(Outcome::Refused { message, hint })
+            }
             Err(error) => Err(error),
         }
     }
@@ -136,7 +150,10 @@ impl Supervisor {
             let outcome = match serde_json::from_str::<Request>(&record.request) {
                 Ok(request) => match self.handle(request).await {
                     Ok(outcome) => outcome,
-                    Err(error) => Outcome::Failed { message: crate::error_chain(&error), hint: None },
+                    Err(error) => Outcome::Failed {
+                        message: crate::error_chain(&error),
+                        hint: None,
+                    },
                 },
                 Err(error) => Outcome::Failed {
                     message: format!("the host does not understand this request: {error}"),
@@ -144,7 +161,10 @@ impl Supervisor {
                 },
             };
             let outcome = serde_json::to_string(&outcome).expect("an outcome has a JSON form");
-            self.host.catalog.answer_request(record.id, &outcome).await?;
+            self.host
+                .catalog
+                .answer_request(record.id, &outcome)
+                .await?;
         }
         Ok(())
     }
@@ -199,7 +219,13 @@ impl Supervisor {
             Some(End::Failed { reason }) => {
                 self.workers.remove(&build.id);
                 tracing::warn!("{} failed: {reason}", version.name());
-                self.change(&version.version, Change::Fail { reason: reason.clone() }).await
+                self.change(
+                    &version.version,
+                    Change::Fail {
+                        reason: reason.clone(),
+                    },
+                )
+                .await
             }
             Some(End::Trouble { error }) => {
                 self.workers.remove(&build.id);
@@ -228,7 +254,10 @@ impl Supervisor {
         match progress.end() {
             Some(End::Failed { reason }) => {
                 self.workers.remove(&build.id);
-                tracing::warn!("the new build of {} failed and is given up: {reason}", version.name());
+                tracing::warn!(
+                    "the new build of {} failed and is given up: {reason}",
+                    version.name()
+                );
                 self.host.catalog.discard_build(build.id).await?;
                 self.drop_discarded().await
             }
@@ -253,9 +282,15 @@ impl Supervisor {
         source: Arc<crate::replay::ReplayError>,
     ) -> Result<(), LifecycleError> {
         if self.gives_up {
-            return Err(LifecycleError::Trouble { name: version.name(), source });
+            return Err(LifecycleError::Trouble {
+                name: version.name(),
+                source,
+            });
         }
-        let wait = self.troubles.get(&build.id).map_or(BACKOFF_MIN, |it| it.wait * 2);
+        let wait = self
+            .troubles
+            .get(&build.id)
+            .map_or(BACKOFF_MIN, |it| it.wait * 2);
         let wait = wait.min(BACKOFF_MAX);
         tracing::warn!(
             "{} met a fault and goes on in {} ms: {}",
@@ -263,27 +298,47 @@ impl Supervisor {
             wait.as_millis(),
             crate::error_chain(&*source)
         );
-        self.troubles.insert(build.id, TroubledBuild { since: Stopwatch::start(), wait });
+        self.troubles.insert(
+            build.id,
+            TroubledBuild {
+                since: Stopwatch::start(),
+                wait,
+            },
+        );
         Ok(())
     }
 
-    async fn start(&mut self, version: &VersionRecord, build: &Build) -> Result<(), LifecycleError> {
-        if self.troubles.get(&build.id).is_some_and(|it| it.since.elapsed() < it.wait) {
+    async fn start(
+        &mut self,
+        version: &VersionRecord,
+        build: &Build,
+    ) -> Result<(), LifecycleError> {
+        if self
+            .troubles
+            .get(&build.id)
+            .is_some_and(|it| it.since.elapsed() < it.wait)
+        {
             return Ok(());
         }
         let module = self.host.catalog.module(&version.digest).await?;
-        let module = module
-            .ok_or_else(|| LifecycleError::NoModule { digest: version.digest.clone() })?;
+        let module = module.ok_or_else(|| LifecycleError::NoModule {
+            digest: version.digest.clone(),
+        })?;
         let is_current = version.current.as_ref().is_some_and(|it| it.id == build.id);
         let task = Task {
             build: build.clone(),
             path: self.host.places.of_build(build),
             module,
-            epoch: self.epoch,
-            role: if is_current { version.status.role } else { Role::None },
+            epoch: self.epoch(),
+            role: if is_current {
+                version.status.role
+            } else {
+                Role::None
+            },
             must_exist: is_current && version.status.state == State::Ready,
         };
-        self.workers.insert(build.id, Worker::start(self.host.clone(), task));
+        self.workers
+            .insert(build.id, Worker::start(self.host.clone(), task));
         Ok(())
     }
 
@@ -295,8 +350,12 @@ impl Supervisor {
             .flatten()
             .map(|build| build.id)
             .collect();
-        let strays: Vec<i64> =
-            self.workers.keys().filter(|id| !wanted.contains(id)).copied().collect();
+        let strays: Vec<i64> = self
+            .workers
+            .keys()
+            .filter(|id| !wanted.contains(id))
+            .copied()
+            .collect();
         for id in strays {
             // A build that was made after the versions were read is no stray.
             if let Some(worker) = self.workers.get(&id)
@@ -310,8 +369,14 @@ impl Supervisor {
     }
 
     async fn is_known(&self, build: i64) -> bool {
-        let Ok(versions) = self.host.catalog.versions(self.projection()).await else { return true };
-        versions.iter().flat_map(|it| [&it.current, &it.successor]).flatten().any(|it| it.id == build)
+        let Ok(versions) = self.host.catalog.versions(self.projection()).await else {
+            return true;
+        };
+        versions
+            .iter()
+            .flat_map(|it| [&it.current, &it.successor])
+            .flatten()
+            .any(|it| it.id == build)
     }
 
     /// Applies one change of status to the catalog.
@@ -320,7 +385,12 @@ impl Supervisor {
         version: &semver::Version,
         change: Change,
     ) -> Result<(), LifecycleError> {
-        match self.host.catalog.change(self.projection(), version, change).await {
+        match self
+            .host
+            .catalog
+            .change(self.projection(), version, change)
+            .await
+        {
             Ok(_) => Ok(()),
             Err(error) => Err(refused(error)),
         }
@@ -351,7 +421,10 @@ impl Supervisor {
                     "{} is live, and a build that stops at {until} would take readers back",
                     record.name()
                 ),
-                hint: format!("promote another version first: `retell promote {}@VERSION`", record.projection),
+                hint: format!(
+                    "promote another version first: `retell promote {}@VERSION`",
+                    record.projection
+                ),
             });
         }
         let added = self
@@ -374,7 +447,10 @@ impl Supervisor {
 
     /// Promotes a version whose deployer asked for it beforehand.
     async fn promote_as_planned(&mut self, version: &VersionRecord) -> Result<(), LifecycleError> {
-        match self.switch(&version.version, SwitchKind::Promote, false).await {
+        match self
+            .switch(&version.version, SwitchKind::Promote, false)
+            .await
+        {
             Ok(_) => Ok(()),
             Err(LifecycleError::Refused { message, .. }) => {
                 tracing::warn!("{} is not promoted: {message}", version.name());
@@ -393,12 +469,13 @@ impl Supervisor {
         version: &semver::Version,
     ) -> Result<VersionRecord, LifecycleError> {
         let versions = self.host.catalog.versions(self.projection()).await?;
-        versions.into_iter().find(|it| it.version == *version).ok_or_else(|| {
-            LifecycleError::Refused {
+        versions
+            .into_iter()
+            .find(|it| it.version == *version)
+            .ok_or_else(|| LifecycleError::Refused {
                 message: format!("there is no {}@{version}", self.projection()),
                 hint: format!("`retell status {}` lists its versions", self.projection()),
-            }
-        })
+            })
     }
 
     /// Makes the links follow the catalog: `live.db` and one `vN.db` for each major.
@@ -407,7 +484,10 @@ impl Supervisor {
         let versions = self.host.catalog.versions(projection).await?;
         let majors = self.host.catalog.majors(projection).await?;
         let path = |version: &VersionRecord| {
-            version.current.as_ref().map(|build| self.host.places.of_build(build))
+            version
+                .current
+                .as_ref()
+                .map(|build| self.host.places.of_build(build))
         };
         let mut names = Vec::new();
         if let Some(live) = versions.iter().find(|it| it.status.role == Role::Live) {
@@ -436,7 +516,9 @@ impl Supervisor {
 
 impl std::fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Supervisor").field("lease", &self.lease).finish_non_exhaustive()
+        f.debug_struct("Supervisor")
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
     }
 }
 
@@ -446,10 +528,16 @@ pub(super) fn refused(error: crate::catalog::CatalogError) -> LifecycleError {
     use crate::catalog::CatalogError;
 
     match error {
-        CatalogError::Refused { projection, version, source } => {
+        CatalogError::Refused {
+            projection,
+            version,
+            source,
+        } => {
             let name = format!("{projection}@{version}");
             let hint = match source {
-                Refusal::NotReady(_) => format!("watch it get ready: `retell status {projection} --watch`"),
+                Refusal::NotReady(_) => {
+                    format!("watch it get ready: `retell status {projection} --watch`")
+                }
                 Refusal::AlreadyLive => format!("`retell status {projection}` shows all versions"),
                 Refusal::Halted => format!(
                     "let it go on with `retell resume {name}`, or take it as it is with --accept-older"
@@ -464,13 +552,22 @@ pub(super) fn refused(error: crate::catalog::CatalogError) -> LifecycleError {
                     format!("`retell status {projection}` shows what it is doing")
                 }
             };
-            LifecycleError::Refused { message: format!("{name}: {source}"), hint }
+            LifecycleError::Refused {
+                message: format!("{name}: {source}"),
+                hint,
+            }
         }
-        CatalogError::SuccessorExists { projection, version } => LifecycleError::Refused {
+        CatalogError::SuccessorExists {
+            projection,
+            version,
+        } => LifecycleError::Refused {
             message: format!("{projection}@{version} is being replayed already"),
             hint: format!("watch it: `retell status {projection} --watch`"),
         },
-        CatalogError::NoVersion { projection, version } => LifecycleError::Refused {
+        CatalogError::NoVersion {
+            projection,
+            version,
+        } => LifecycleError::Refused {
             message: format!("there is no {projection}@{version}"),
             hint: format!("`retell status {projection}` lists its versions"),
         },

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
+use super::LifecycleError;
 use super::request::Done;
 use super::state::{Change, Role, State};
 use super::supervisor::{Supervisor, refused};
-use super::LifecycleError;
 use crate::catalog::{Build, Switch, SwitchKind, VersionRecord};
 use crate::clock::Stopwatch;
 use crate::event::Position;
@@ -22,12 +22,21 @@ impl Supervisor {
     /// Makes the version that was live most recently live again.
     pub(super) async fn rollback(&mut self, accept_older: bool) -> Result<Done, LifecycleError> {
         let versions = self.host.catalog.versions(self.projection()).await?;
-        let previous = versions.into_iter().find(|it| it.status.role == Role::Previous);
+        let previous = versions
+            .into_iter()
+            .find(|it| it.status.role == Role::Previous);
         let previous = previous.ok_or_else(|| LifecycleError::Refused {
-            message: format!("{} has no previous version to go back to", self.projection()),
-            hint: format!("promote the version you want: `retell promote {}@VERSION`", self.projection()),
+            message: format!(
+                "{} has no previous version to go back to",
+                self.projection()
+            ),
+            hint: format!(
+                "promote the version you want: `retell promote {}@VERSION`",
+                self.projection()
+            ),
         })?;
-        self.switch(&previous.version, SwitchKind::Rollback, accept_older).await
+        self.switch(&previous.version, SwitchKind::Rollback, accept_older)
+            .await
     }
 
     /// Makes a version live.
@@ -39,7 +48,9 @@ impl Supervisor {
     ) -> Result<Done, LifecycleError> {
         let target = self.record(to).await?;
         // Refused early, before anything waits; the catalog judges again in its transaction.
-        let go_live = Change::GoLive { even_halted: accept_older };
+        let go_live = Change::GoLive {
+            even_halted: accept_older,
+        };
         if let Err(source) = target.status.after(&go_live) {
             return Err(refused(crate::catalog::CatalogError::Refused {
                 projection: target.projection.clone(),
@@ -60,11 +71,14 @@ impl Supervisor {
                 let going = current(live)?.clone();
                 // First without a fence, so that the live version stands still only for moments.
                 let position = self.position(live, &going).await?;
-                self.catch_up(&target, &coming, accept_older, position).await?;
+                self.catch_up(&target, &coming, accept_older, position)
+                    .await?;
                 Some(going)
             }
         };
-        let switched = self.switch_fenced(&target, &coming, live.as_ref(), kind, accept_older).await;
+        let switched = self
+            .switch_fenced(&target, &coming, live.as_ref(), kind, accept_older)
+            .await;
         if let Some(worker) = fenced.and_then(|going| self.workers.get(&going.id)) {
             worker.unfence();
         }
@@ -91,7 +105,8 @@ impl Supervisor {
                     Some(position) => position,
                     None => self.position(live, going).await?,
                 };
-                self.catch_up(target, coming, accept_older, position).await?;
+                self.catch_up(target, coming, accept_older, position)
+                    .await?;
                 position
             }
         };
@@ -108,7 +123,11 @@ impl Supervisor {
         self.tell_roles().await?;
         let from = live.map(|it| it.version.clone());
         let position = self.position(target, coming).await?;
-        Ok(Done::Switched { from, to: target.version.clone(), position })
+        Ok(Done::Switched {
+            from,
+            to: target.version.clone(),
+            position,
+        })
     }
 
     /// Waits until a version has everything up to `position`. Refuses when it can't get there.
@@ -144,8 +163,14 @@ impl Supervisor {
             if build.until.is_some_and(|until| until < position) {
                 return Err(behind(at, "stops where it was told to"));
             }
-            match self.workers.get(&build.id).map(super::worker::Worker::progress) {
-                Some(progress) if progress.end().is_none() => tokio::time::sleep(POLL_INTERVAL).await,
+            match self
+                .workers
+                .get(&build.id)
+                .map(super::worker::Worker::progress)
+            {
+                Some(progress) if progress.end().is_none() => {
+                    tokio::time::sleep(POLL_INTERVAL).await
+                }
                 // Not running yet, or ended: the same care as at any time, then look again.
                 _ => {
                     Box::pin(self.tick()).await?;
@@ -183,8 +208,22 @@ impl Supervisor {
     /// Lets the read models say what they are now.
     async fn tell_roles(&self) -> Result<(), LifecycleError> {
         for version in self.host.catalog.versions(self.projection()).await? {
-            if let Some(worker) = version.current.and_then(|it| self.workers.get(&it.id)) {
-                worker.set_role(version.status.role);
+            let Some(build) = &version.current else {
+                continue;
+            };
+            let role = version.status.role;
+            match self.workers.get(&build.id) {
+                Some(worker) => worker.set_role(role),
+                None => {
+                    let (path, epoch) = (self.host.places.of_build(build), self.epoch());
+                    let written = tokio::task::spawn_blocking(move || {
+                        SqliteReadModel::write_role(&path, role, epoch)
+                    });
+                    // The catalog is the truth; a read model that is gone has no readers to tell.
+                    if let Err(error) = written.await.expect("writing a role does not panic") {
+                        tracing::info!("{}: {}", version.name(), crate::error_chain(&error));
+                    }
+                }
             }
         }
         Ok(())
@@ -215,8 +254,15 @@ impl Supervisor {
                 return Ok(());
             }
         }
-        self.host.catalog.swap_in_successor(self.projection(), &version.version).await?;
-        if let Some(worker) = version.current.as_ref().and_then(|it| self.workers.remove(&it.id)) {
+        self.host
+            .catalog
+            .swap_in_successor(self.projection(), &version.version)
+            .await?;
+        if let Some(worker) = version
+            .current
+            .as_ref()
+            .and_then(|it| self.workers.remove(&it.id))
+        {
             worker.stop().await;
         }
         self.publish().await?;
@@ -227,8 +273,11 @@ impl Supervisor {
 
 /// The build that a version is served from.
 fn current(version: &VersionRecord) -> Result<&Build, LifecycleError> {
-    version.current.as_ref().ok_or_else(|| LifecycleError::Refused {
-        message: format!("{} has no read model", version.name()),
-        hint: format!("build it again: `retell replay {}`", version.name()),
-    })
+    version
+        .current
+        .as_ref()
+        .ok_or_else(|| LifecycleError::Refused {
+            message: format!("{} has no read model", version.name()),
+            hint: format!("build it again: `retell replay {}`", version.name()),
+        })
 }

@@ -96,7 +96,7 @@ pub(super) struct Task {
     pub(super) build: Build,
     pub(super) path: PathBuf,
     pub(super) module: ModuleRecord,
-    pub(super) epoch: i64,
+    pub(super) epoch: u64,
     pub(super) role: Role,
     /// The catalog says that the read model is complete, so it must be there.
     pub(super) must_exist: bool,
@@ -127,7 +127,9 @@ impl Worker {
             let end = match filled {
                 Ok(Ok(())) => End::Stopped,
                 Ok(Err(error)) => judge(error),
-                Err(_) => End::Failed { reason: "the host panicked (a defect of retell)".into() },
+                Err(_) => End::Failed {
+                    reason: "the host panicked (a defect of retell)".into(),
+                },
             };
             report.send_modify(|it| it.phase = Phase::Ended(end));
         };
@@ -135,7 +137,11 @@ impl Worker {
             .name(name)
             .spawn(run)
             .expect("a process that can't start a thread can't go on");
-        Self { orders, progress, thread: Some(thread) }
+        Self {
+            orders,
+            progress,
+            thread: Some(thread),
+        }
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -160,7 +166,11 @@ impl Worker {
 
     /// What the read model shall tell its readers of its role.
     pub(super) fn set_role(&self, role: Role) {
-        *self.orders.role.lock().unwrap_or_else(PoisonError::into_inner) = role;
+        *self
+            .orders
+            .role
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = role;
     }
 
     /// Tells the thread to stop; what it applied is flushed first.
@@ -187,13 +197,21 @@ impl Drop for Worker {
 /// Which faults pass, and which do not.
 fn judge(error: ReplayError) -> End {
     match &error {
-        ReplayError::Module(blame) => End::Failed { reason: blame.to_string() },
-        ReplayError::LogChanged { .. } => End::Failed { reason: error.to_string() },
+        ReplayError::Module(blame) => End::Failed {
+            reason: blame.to_string(),
+        },
+        ReplayError::LogChanged { .. } => End::Failed {
+            reason: error.to_string(),
+        },
         ReplayError::ReadModel(lost) if lost.needs_a_new_build() => {
             let hint = lost.hint().unwrap_or_default();
-            End::Failed { reason: format!("{}; {hint}", crate::error_chain(lost)) }
+            End::Failed {
+                reason: format!("{}; {hint}", crate::error_chain(lost)),
+            }
         }
-        _ => End::Trouble { error: Arc::new(error) },
+        _ => End::Trouble {
+            error: Arc::new(error),
+        },
     }
 }
 
@@ -205,12 +223,19 @@ fn fill(
     orders: &Orders,
     report: &watch::Sender<Progress>,
 ) -> Result<(), ReplayError> {
-    let module = runtime.block_on(host.load_module(&task.module.digest)).map_err(|error| {
-        ReplayError::Rows { source: Box::new(error) }
-    })?;
+    let module = runtime
+        .block_on(host.load_module(&task.module.digest))
+        .map_err(|error| ReplayError::Rows {
+            source: Box::new(error),
+        })?;
     let model = open_model(host, task, &module)?;
-    let mut replay =
-        Replay::open(host.log.clone(), runtime.clone(), &module, model, host.settings)?;
+    let mut replay = Replay::open(
+        host.log.clone(),
+        runtime.clone(),
+        &module,
+        model,
+        host.settings,
+    )?;
     let mut watch = host.log.watch()?;
     let mut head = watch.wait(0, Duration::ZERO)?;
     let until = task.build.until.unwrap_or(Position::MAX);
@@ -251,7 +276,11 @@ fn fill(
             if replay.applied() >= target && replay.is_ready() {
                 replay.flush()?;
             }
-            let phase = if replay.is_ready() { Phase::Following } else { Phase::Replaying };
+            let phase = if replay.is_ready() {
+                Phase::Following
+            } else {
+                Phase::Replaying
+            };
             tell(&replay, head, phase);
             head = watch.wait(head, Duration::ZERO)?;
             continue;
@@ -285,19 +314,26 @@ fn open_model(
         contract: task.module.contract.clone(),
         log_id: host.log.log_id().to_owned(),
     };
-    let epoch = task.epoch.cast_unsigned();
     let manifest = module.manifest();
     let opened = if task.path.exists() || task.must_exist {
-        SqliteReadModel::open(&task.path, manifest, &provenance, epoch)
+        SqliteReadModel::open(&task.path, manifest, &provenance, task.epoch)
     } else {
-        SqliteReadModel::create(&task.path, manifest, &provenance, epoch)
+        SqliteReadModel::create(&task.path, manifest, &provenance, task.epoch)
     };
     match opened {
         // Never ready, so nobody reads it; the log has everything to begin again.
         Err(ReadModelError::Unsynced { .. }) if !task.must_exist => {
-            tracing::warn!("{} was not synced before the machine went down; replaying it anew", task.path.display());
+            tracing::warn!(
+                "{} was not synced before the machine went down; replaying it anew",
+                task.path.display()
+            );
             SqliteReadModel::drop_read_model(&task.path)?;
-            Ok(Box::new(SqliteReadModel::create(&task.path, manifest, &provenance, epoch)?))
+            Ok(Box::new(SqliteReadModel::create(
+                &task.path,
+                manifest,
+                &provenance,
+                task.epoch,
+            )?))
         }
         opened => Ok(Box::new(opened?)),
     }

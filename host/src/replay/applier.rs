@@ -23,7 +23,13 @@ pub(super) struct Applier {
 
 impl Applier {
     pub(super) fn new(module: Module, tables: Arc<Mutex<Tables>>, limits: Limits) -> Self {
-        Self { module, tables, limits, instance: None, batches_left: 0 }
+        Self {
+            module,
+            tables,
+            limits,
+            instance: None,
+            batches_left: 0,
+        }
     }
 
     /// Applies a batch. After an error nothing of it is in the tables, and the next call runs in a
@@ -31,11 +37,17 @@ impl Applier {
     pub(super) fn apply(&mut self, batch: &EventBatch) -> Result<(), CallError> {
         let events = batch.positions.len();
         let applied = self.call(batch).and_then(|changes| {
-            self.tables().merge(changes, events).map_err(|error| match error {
-                MergeError::Duplicate { event, message } => CallError::Failure { event, message },
-                MergeError::Contract { message } => CallError::Contract { message },
-                MergeError::ReadModel(error) => CallError::Host { source: Box::new(error) },
-            })
+            self.tables()
+                .merge(changes, events)
+                .map_err(|error| match error {
+                    MergeError::Duplicate { event, message } => {
+                        CallError::Failure { event, message }
+                    }
+                    MergeError::Contract { message } => CallError::Contract { message },
+                    MergeError::ReadModel(error) => CallError::Host {
+                        source: Box::new(error),
+                    },
+                })
         });
         if applied.is_err() {
             self.instance = None;
@@ -54,8 +66,11 @@ impl Applier {
             self.instance = None;
         }
         if self.instance.is_none() {
-            self.instance =
-                Some(Instance::new(&self.module, self.tables.clone(), self.limits)?);
+            self.instance = Some(Instance::new(
+                &self.module,
+                self.tables.clone(),
+                self.limits,
+            )?);
             self.batches_left = rand::rng().random_range(BATCHES_PER_INSTANCE);
         }
         self.batches_left -= 1;

@@ -15,11 +15,24 @@ use crate::wasm::CallError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blame {
     /// It can't apply this event.
-    Event { position: Position, event_type: String, reason: String, backtrace: Vec<String> },
+    Event {
+        position: Position,
+        event_type: String,
+        reason: String,
+        backtrace: Vec<String>,
+    },
     /// It runs into a limit on this event alone.
-    Limit { position: Position, event_type: String, reason: String },
+    Limit {
+        position: Position,
+        event_type: String,
+        reason: String,
+    },
     /// It broke the contract somewhere between these positions; no event is to blame.
-    Contract { first: Position, last: Position, message: String },
+    Contract {
+        first: Position,
+        last: Position,
+        message: String,
+    },
 }
 
 impl Blame {
@@ -35,17 +48,30 @@ impl Blame {
 impl fmt::Display for Blame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Event { position, event_type, reason, backtrace } => {
+            Self::Event {
+                position,
+                event_type,
+                reason,
+                backtrace,
+            } => {
                 write!(f, "event {position}, `{event_type}`: {reason}")?;
                 for frame in backtrace.iter().take(8) {
                     write!(f, "\n    in {frame}")?;
                 }
                 Ok(())
             }
-            Self::Limit { position, event_type, reason } => {
+            Self::Limit {
+                position,
+                event_type,
+                reason,
+            } => {
                 write!(f, "event {position}, `{event_type}`: {reason}")
             }
-            Self::Contract { first, last, message } if last > first => {
+            Self::Contract {
+                first,
+                last,
+                message,
+            } if last > first => {
                 write!(f, "events {first} to {last}: {message}")
             }
             Self::Contract { first, message, .. } => write!(f, "event {first}: {message}"),
@@ -83,7 +109,15 @@ fn apply_range(
     {
         let end = parsed.misfit.as_ref().map_or(range.end, |misfit| misfit.at);
         let blamed = blamed_source(&error, &parsed.sources);
-        cut(applier, parser, chunk, range.start..end, error, blamed, &parsed.sources)?;
+        cut(
+            applier,
+            parser,
+            chunk,
+            range.start..end,
+            error,
+            blamed,
+            &parsed.sources,
+        )?;
     }
     // Reported only after the events before it are applied.
     parsed.misfit.map_or(Ok(()), |misfit| {
@@ -99,9 +133,9 @@ fn apply_range(
 /// Index in the chunk of the event that the module names, if it names one that exists.
 fn blamed_source(error: &CallError, sources: &[usize]) -> Option<usize> {
     match error {
-        CallError::Failure { event, .. } => {
-            sources.get(usize::try_from(*event).unwrap_or(usize::MAX)).copied()
-        }
+        CallError::Failure { event, .. } => sources
+            .get(usize::try_from(*event).unwrap_or(usize::MAX))
+            .copied(),
         _ => None,
     }
 }
@@ -123,7 +157,11 @@ fn cut(
         }
         CallError::Contract { message } => {
             let (first, last) = (chunk.positions[first], chunk.positions[last]);
-            return Err(Stopped::Module(Box::new(Blame::Contract { first, last, message })));
+            return Err(Stopped::Module(Box::new(Blame::Contract {
+                first,
+                last,
+                message,
+            })));
         }
         error if sources.len() == 1 => {
             return Err(Stopped::Module(Box::new(blame_one(chunk, first, error))));
@@ -148,12 +186,17 @@ fn cut(
 fn blame_one(chunk: &EventChunk, at: usize, error: CallError) -> Blame {
     let (position, event_type) = (chunk.positions[at], chunk.type_name(at).to_owned());
     match error {
-        CallError::Trap { message, backtrace } => {
-            Blame::Event { position, event_type, reason: message, backtrace }
-        }
-        error @ CallError::Limit { .. } => {
-            Blame::Limit { position, event_type, reason: error_chain(&error) }
-        }
+        CallError::Trap { message, backtrace } => Blame::Event {
+            position,
+            event_type,
+            reason: message,
+            backtrace,
+        },
+        error @ CallError::Limit { .. } => Blame::Limit {
+            position,
+            event_type,
+            reason: error_chain(&error),
+        },
         error => Blame::Event {
             position,
             event_type,

@@ -54,8 +54,19 @@ impl TableCache {
             return;
         }
         self.bytes += cost(key, row);
-        let stored = if row.is_some() { Stored::Yes } else { Stored::No };
-        self.slots.insert(key.into(), Slot { row: row.map(Into::into), stored, dirty: false });
+        let stored = if row.is_some() {
+            Stored::Yes
+        } else {
+            Stored::No
+        };
+        self.slots.insert(
+            key.into(),
+            Slot {
+                row: row.map(Into::into),
+                stored,
+                dirty: false,
+            },
+        );
     }
 
     /// Changes a row. `absent`: a key that is not known here is not in the table either.
@@ -75,7 +86,14 @@ impl TableCache {
             let stored = if absent { Stored::No } else { Stored::Unknown };
             self.bytes += now;
             self.dirty_bytes += now;
-            self.slots.insert(key.into(), Slot { row: row.map(Into::into), stored, dirty: true });
+            self.slots.insert(
+                key.into(),
+                Slot {
+                    row: row.map(Into::into),
+                    stored,
+                    dirty: true,
+                },
+            );
         }
     }
 
@@ -103,7 +121,11 @@ impl TableCache {
     pub(super) fn mark_written(&mut self) {
         for slot in self.slots.values_mut().filter(|slot| slot.dirty) {
             slot.dirty = false;
-            slot.stored = if slot.row.is_some() { Stored::Yes } else { Stored::No };
+            slot.stored = if slot.row.is_some() {
+                Stored::Yes
+            } else {
+                Stored::No
+            };
         }
         self.dirty_bytes = 0;
     }
@@ -175,13 +197,21 @@ mod tests {
         cache.remember(b"a", Some(b"stale"));
         assert_eq!(cache.get(b"a"), Some(Some(&b"new"[..])));
         assert_eq!(cache.get(b"c"), Some(None));
-        let dirty: Vec<_> = cache.dirty().iter().map(|it| (it.key.to_vec(), it.fresh)).collect();
+        let dirty: Vec<_> = cache
+            .dirty()
+            .iter()
+            .map(|it| (it.key.to_vec(), it.fresh))
+            .collect();
         assert_eq!(dirty, [(b"a".to_vec(), false), (b"b".to_vec(), true)]);
         cache.mark_written();
         assert!(!cache.has_dirty());
         assert_eq!(cache.dirty().len(), 0);
         cache.change(b"b", None, false);
-        assert_eq!(cache.dirty().len(), 1, "a stored row's removal must be written");
+        assert_eq!(
+            cache.dirty().len(),
+            1,
+            "a stored row's removal must be written"
+        );
     }
 
     #[test]

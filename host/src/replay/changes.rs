@@ -48,10 +48,21 @@ pub(super) struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    pub(super) fn check(set: &'a ChangeSet, tables: usize, events: usize) -> Result<Self, MergeError> {
-        let contract = |message: &str| MergeError::Contract { message: message.to_owned() };
+    pub(super) fn check(
+        set: &'a ChangeSet,
+        tables: usize,
+        events: usize,
+    ) -> Result<Self, MergeError> {
+        let contract = |message: &str| MergeError::Contract {
+            message: message.to_owned(),
+        };
         let count = set.events.len();
-        let lengths = [set.tables.len(), set.kinds.len(), set.key_ends.len(), set.row_ends.len()];
+        let lengths = [
+            set.tables.len(),
+            set.kinds.len(),
+            set.key_ends.len(),
+            set.row_ends.len(),
+        ];
         if lengths.iter().any(|&length| length != count) {
             return Err(contract("the lists of a change-set differ in length"));
         }

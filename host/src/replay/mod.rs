@@ -37,7 +37,9 @@ pub enum ReplayError {
     ReadModel(#[from] ReadModelError),
     /// Rows could not be read while the module ran.
     #[error("the read model can't be used")]
-    Rows { source: Box<dyn std::error::Error + Send + Sync> },
+    Rows {
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The module's own doing: the version fails, and the reason says where and why.
     #[error("{0}")]
     Module(Box<Blame>),
@@ -104,13 +106,18 @@ impl Replay {
         if applied.position == 0 {
             applied.log_hash = there.unwrap_or_default();
         } else if there != Some(applied.log_hash) {
-            return Err(ReplayError::LogChanged { position: applied.position });
+            return Err(ReplayError::LogChanged {
+                position: applied.position,
+            });
         }
         let types = if manifest.shapes.iter().any(|shape| shape.event_type == "*") {
             TypeFilter::All
         } else {
-            let mut types: Vec<String> =
-                manifest.shapes.iter().map(|shape| shape.event_type.clone()).collect();
+            let mut types: Vec<String> = manifest
+                .shapes
+                .iter()
+                .map(|shape| shape.event_type.clone())
+                .collect();
             types.sort();
             types.dedup();
             TypeFilter::Only(types)
@@ -122,8 +129,12 @@ impl Replay {
         };
         let reader = log.reader(types, parts)?;
         let fresh = applied.position == 0;
-        let tables =
-            Arc::new(Mutex::new(Tables::new(manifest, model, settings.cache_bytes_max, fresh)));
+        let tables = Arc::new(Mutex::new(Tables::new(
+            manifest,
+            model,
+            settings.cache_bytes_max,
+            fresh,
+        )));
         Ok(Self {
             chunk: EventChunk::new(settings.batch_events_max, settings.batch_bytes_max),
             parser: Parser::new(manifest),
@@ -160,7 +171,8 @@ impl Replay {
         if self.applied.position >= up_to {
             return Ok(());
         }
-        self.reader.read(self.applied.position, up_to, &mut self.chunk)?;
+        self.reader
+            .read(self.applied.position, up_to, &mut self.chunk)?;
         match bisect::apply(&mut self.applier, &mut self.parser, &self.chunk) {
             Ok(()) => {
                 let (position, log_hash) = (self.chunk.reached, self.chunk.reached_hash);
@@ -207,7 +219,9 @@ impl Replay {
     /// Closes the read model so that it survives the machine, too. Unflushed rows are dropped; they
     /// are applied again next time.
     pub fn close(self) -> Result<(), ReplayError> {
-        let Self { applier, tables, .. } = self;
+        let Self {
+            applier, tables, ..
+        } = self;
         drop(applier);
         let tables = Arc::into_inner(tables).expect("the applier held the only other handle");
         let tables = tables.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -247,7 +261,8 @@ impl Replay {
 
 impl std::fmt::Debug for Replay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Replay").field("applied", &self.applied).finish_non_exhaustive()
+        f.debug_struct("Replay")
+            .field("applied", &self.applied)
+            .finish_non_exhaustive()
     }
 }
-

@@ -50,7 +50,10 @@ impl Parser {
         let mut misfit = None;
         for at in range {
             let payload = text(&chunk.payloads, at);
-            match self.fitter.fit(chunk.type_name(at), payload, &mut self.blocks) {
+            match self
+                .fitter
+                .fit(chunk.type_name(at), payload, &mut self.blocks)
+            {
                 Ok(Some(shape)) => {
                     sources.push(at);
                     shapes.push(shape);
@@ -63,7 +66,11 @@ impl Parser {
             }
         }
         let batch = self.batch(chunk, &sources, shapes);
-        Parsed { batch, sources, misfit }
+        Parsed {
+            batch,
+            sources,
+            misfit,
+        }
     }
 
     fn batch(&mut self, chunk: &EventChunk, sources: &[usize], shapes: Vec<u16>) -> EventBatch {
@@ -92,7 +99,9 @@ impl Parser {
             recorded_at: asked
                 .recorded_at
                 .then(|| sources.iter().map(|&at| chunk.recorded_at[at]).collect()),
-            occurred_at: asked.occurred_at.then(|| occurred_at(chunk, sources).into()),
+            occurred_at: asked
+                .occurred_at
+                .then(|| occurred_at(chunk, sources).into()),
             streams: asked.stream.then(|| texts(&chunk.streams).into()),
             ids: asked.id.then(|| texts(&chunk.ids).into()),
             metadata: asked.metadata.then(|| metadata().into()),
@@ -112,7 +121,11 @@ fn occurred_at(chunk: &EventChunk, sources: &[usize]) -> Column {
         times.push(chunk.occurred_at[at].unwrap_or_default());
     }
     let all = sources.iter().all(|&at| chunk.occurred_at[at].is_some());
-    Column { values: Values::Integers(times), present: (!all).then_some(present), null: None }
+    Column {
+        values: Values::Integers(times),
+        present: (!all).then_some(present),
+        null: None,
+    }
 }
 
 /// One text of a column, as the bytes the log holds.
@@ -127,7 +140,9 @@ fn pick<'a>(sources: &[usize], text_of: impl Fn(usize) -> &'a [u8]) -> TextColum
     let mut picked = TextColumn::default();
     for &at in sources {
         picked.bytes.extend_from_slice(text_of(at));
-        picked.ends.push(u32::try_from(picked.bytes.len()).expect("a batch is limited to far less"));
+        picked
+            .ends
+            .push(u32::try_from(picked.bytes.len()).expect("a batch is limited to far less"));
     }
     picked
 }

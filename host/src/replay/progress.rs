@@ -20,7 +20,10 @@ pub struct Rate {
 
 impl Rate {
     pub fn new(position: Position) -> Self {
-        Self { watch: Stopwatch::start(), samples: VecDeque::from([(Duration::ZERO, position)]) }
+        Self {
+            watch: Stopwatch::start(),
+            samples: VecDeque::from([(Duration::ZERO, position)]),
+        }
     }
 
     /// Notes how far it got.
@@ -31,7 +34,12 @@ impl Rate {
     fn note(&mut self, now: Duration, position: Position) {
         // The newest sample moves along until it is old enough to stay.
         let settled = self.samples.len() < 2
-            || self.samples.iter().rev().nth(1).is_some_and(|it| now - it.0 >= SAMPLE_INTERVAL);
+            || self
+                .samples
+                .iter()
+                .rev()
+                .nth(1)
+                .is_some_and(|it| now - it.0 >= SAMPLE_INTERVAL);
         if settled {
             self.samples.push_back((now, position));
         } else if let Some(newest) = self.samples.back_mut() {
@@ -48,7 +56,11 @@ impl Rate {
             return 0.0;
         };
         let seconds = (last.0 - first.0).as_secs_f64();
-        if seconds <= 0.0 { 0.0 } else { (last.1 - first.1) as f64 / seconds }
+        if seconds <= 0.0 {
+            0.0
+        } else {
+            (last.1 - first.1) as f64 / seconds
+        }
     }
 }
 
@@ -67,11 +79,22 @@ mod tests {
         for tenth in 1..=100_u64 {
             rate.note(Duration::from_millis(tenth * 100), tenth * 10);
         }
-        assert!((rate.events_per_s() - 100.0).abs() < 1.0, "{}", rate.events_per_s());
+        assert!(
+            (rate.events_per_s() - 100.0).abs() < 1.0,
+            "{}",
+            rate.events_per_s()
+        );
         for tenth in 1..=100_u64 {
-            rate.note(Duration::from_millis(10_000 + tenth * 100), 1_000 + tenth * 1_000);
+            rate.note(
+                Duration::from_millis(10_000 + tenth * 100),
+                1_000 + tenth * 1_000,
+            );
         }
-        assert!((rate.events_per_s() - 10_000.0).abs() < 100.0, "{}", rate.events_per_s());
+        assert!(
+            (rate.events_per_s() - 10_000.0).abs() < 100.0,
+            "{}",
+            rate.events_per_s()
+        );
         assert!(rate.samples.len() < 60);
     }
 

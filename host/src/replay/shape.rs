@@ -32,7 +32,11 @@ impl Shape {
         };
         Self {
             name: table.name.clone(),
-            columns: table.columns.iter().map(|it| (it.kind, it.nullable)).collect(),
+            columns: table
+                .columns
+                .iter()
+                .map(|it| (it.kind, it.nullable))
+                .collect(),
             key: table.key.clone(),
             indexes: table.indexes.iter().map(index).collect(),
             has_unique: table.indexes.iter().any(|it| it.unique),
@@ -49,7 +53,10 @@ impl Shape {
         if index == KEY_INDEX {
             return Ok(key.to_vec());
         }
-        let columns = self.indexes.get(usize::from(index)).map(|it| it.columns.as_slice());
+        let columns = self
+            .indexes
+            .get(usize::from(index))
+            .map(|it| it.columns.as_slice());
         let columns = columns.ok_or_else(|| ReadModelError::Unknown {
             what: format!("index {index} of `{}`", self.name),
         })?;
@@ -71,7 +78,11 @@ impl Shape {
             has_null |= asked && matches!(value, ValueRef::Null);
         });
         walked.map_err(|error| self.bad_row(error))?;
-        if has_null { Ok(None) } else { self.key_of(row, columns).map(Some) }
+        if has_null {
+            Ok(None)
+        } else {
+            self.key_of(row, columns).map(Some)
+        }
     }
 
     /// A row must stand under its own key, or a later read would not find it.
@@ -90,6 +101,9 @@ impl Shape {
     }
 
     fn bad_row(&self, source: RowError) -> ReadModelError {
-        ReadModelError::Row { table: self.name.clone(), source }
+        ReadModelError::Row {
+            table: self.name.clone(),
+            source,
+        }
     }
 }

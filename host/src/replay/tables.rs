@@ -127,7 +127,10 @@ impl Tables {
             }
             self.overlay.is_empty = true;
         }
-        for change in changes.iter().filter(|it| !self.shapes[usize::from(it.table)].has_unique) {
+        for change in changes
+            .iter()
+            .filter(|it| !self.shapes[usize::from(it.table)].has_unique)
+        {
             self.caches[usize::from(change.table)].change(change.key, change.row, complete);
         }
         Ok(())
@@ -193,7 +196,11 @@ impl Tables {
         if self.complete {
             return Ok(None);
         }
-        let row = self.model.get_many(table_number(table), &[key])?.pop().flatten();
+        let row = self
+            .model
+            .get_many(table_number(table), &[key])?
+            .pop()
+            .flatten();
         self.caches[table].remember(key, row.as_deref());
         Ok(row)
     }
@@ -261,8 +268,9 @@ impl Tables {
         value: &[u8],
     ) -> Result<Option<Vec<u8>>, ReadModelError> {
         let known = (index, value.to_vec());
-        if let Some(owner) =
-            self.overlay.owners[table].get(&known).or_else(|| self.owners[table].get(&known))
+        if let Some(owner) = self.overlay.owners[table]
+            .get(&known)
+            .or_else(|| self.owners[table].get(&known))
         {
             return Ok(owner.clone());
         }
@@ -293,7 +301,8 @@ impl Tables {
             let wanted = limit - page.len();
             let asked = u32::try_from(wanted).unwrap_or(u32::MAX);
             let rows =
-                self.model.scan(table_number(table), index, prefix, from.as_deref(), asked)?;
+                self.model
+                    .scan(table_number(table), index, prefix, from.as_deref(), asked)?;
             let last_page = rows.len() < wanted;
             for KeyedRow { key, row } in rows {
                 let place = shape.place_of(index, &row, &key)?;
@@ -357,7 +366,8 @@ impl RowSource for Tables {
     ) -> Result<PackedRows, RowSourceError> {
         let number = table;
         let table = self.known_table(table)?;
-        let keys = unpack(keys, key_ends).ok_or_else(|| broken("the ends of the keys make no sense"))?;
+        let keys =
+            unpack(keys, key_ends).ok_or_else(|| broken("the ends of the keys make no sense"))?;
         let missing: Vec<&[u8]> = if self.complete {
             Vec::new()
         } else {
@@ -372,7 +382,10 @@ impl RowSource for Tables {
                 self.caches[table].remember(key, row.as_deref());
             }
         }
-        let mut packed = PackedRows { row_ends: Vec::with_capacity(keys.len()), rows: Vec::new() };
+        let mut packed = PackedRows {
+            row_ends: Vec::with_capacity(keys.len()),
+            rows: Vec::new(),
+        };
         for key in keys {
             let row = match self.overlay.rows[table].get(key) {
                 Some(row) => row.as_deref(),
@@ -396,9 +409,13 @@ impl RowSource for Tables {
         let rows = if limit == 0 {
             Vec::new()
         } else {
-            self.scan_merged(table, index, prefix, after, limit).map_err(sort_error)?
+            self.scan_merged(table, index, prefix, after, limit)
+                .map_err(sort_error)?
         };
-        let mut packed = PackedRows { row_ends: Vec::with_capacity(rows.len()), rows: Vec::new() };
+        let mut packed = PackedRows {
+            row_ends: Vec::with_capacity(rows.len()),
+            rows: Vec::new(),
+        };
         for row in rows {
             push_packed(&mut packed, &row)?;
         }
@@ -427,7 +444,9 @@ impl Tables {
 }
 
 fn broken(message: impl Into<String>) -> RowSourceError {
-    RowSourceError::Contract { message: message.into() }
+    RowSourceError::Contract {
+        message: message.into(),
+    }
 }
 
 /// What the module asked wrongly is its own fault, the rest is the host's.
@@ -435,7 +454,9 @@ fn sort_error(error: ReadModelError) -> RowSourceError {
     if error.is_the_modules_fault() {
         broken(error_chain(&error))
     } else {
-        RowSourceError::Host { source: Box::new(error) }
+        RowSourceError::Host {
+            source: Box::new(error),
+        }
     }
 }
 
@@ -446,7 +467,6 @@ fn push_packed(packed: &mut PackedRows, row: &[u8]) -> Result<(), RowSourceError
     packed.row_ends.push(end);
     Ok(())
 }
-
 
 #[cfg(test)]
 mod tests;

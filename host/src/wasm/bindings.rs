@@ -18,7 +18,10 @@ pub(super) use contract_0_1::{Projection, ProjectionPre};
 
 impl From<columns::TextColumn> for types::TextColumn {
     fn from(texts: columns::TextColumn) -> Self {
-        Self { ends: texts.ends, bytes: texts.bytes }
+        Self {
+            ends: texts.ends,
+            bytes: texts.bytes,
+        }
     }
 }
 
@@ -31,7 +34,11 @@ impl From<columns::Column> for types::Column {
             columns::Values::Texts(it) => types::Values::Texts(it.into()),
             columns::Values::Json(it) => types::Values::Json(it.into()),
         };
-        Self { values, present: column.present, null: column.null }
+        Self {
+            values,
+            present: column.present,
+            null: column.null,
+        }
     }
 }
 
@@ -95,7 +102,10 @@ impl From<types::Shape> for checked::Shape {
             optional: it.optional,
             nullable: it.nullable,
         };
-        Self { event_type: shape.event_type, fields: shape.fields.into_iter().map(field).collect() }
+        Self {
+            event_type: shape.event_type,
+            fields: shape.fields.into_iter().map(field).collect(),
+        }
     }
 }
 

@@ -38,10 +38,15 @@ impl Engine {
             .wasm_relaxed_simd(false)
             .epoch_interruption(true)
             .max_wasm_stack(GUEST_STACK_BYTES_MAX);
-        let engine = wasmtime::Engine::new(&config)
-            .map_err(|error| EngineError { message: format!("{error:#}") })?;
+        let engine = wasmtime::Engine::new(&config).map_err(|error| EngineError {
+            message: format!("{error:#}"),
+        })?;
         let ticker = Arc::new(Ticker::start(&engine));
-        Ok(Self { engine, cache: cache.to_owned(), _ticker: ticker })
+        Ok(Self {
+            engine,
+            cache: cache.to_owned(),
+            _ticker: ticker,
+        })
     }
 
     pub(super) fn inner(&self) -> &wasmtime::Engine {
@@ -51,14 +56,19 @@ impl Engine {
     /// Where the compiled code of a module is kept. The name holds all that the code depends on.
     pub(super) fn cached_code(&self, digest: &str) -> PathBuf {
         let mut hasher = DefaultHasher::new();
-        self.engine.precompile_compatibility_hash().hash(&mut hasher);
-        self.cache.join(format!("{digest}-{:016x}.cwasm", hasher.finish()))
+        self.engine
+            .precompile_compatibility_hash()
+            .hash(&mut hasher);
+        self.cache
+            .join(format!("{digest}-{:016x}.cwasm", hasher.finish()))
     }
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("cache", &self.cache).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
     }
 }
 

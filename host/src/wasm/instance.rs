@@ -46,7 +46,9 @@ pub enum RowSourceError {
     Refused { event: u32, message: String },
     /// The read model failed.
     #[error("the read model failed")]
-    Host { source: Box<dyn std::error::Error + Send + Sync> },
+    Host {
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// What the imports of a module are served from: its own tables during one call.
@@ -134,7 +136,11 @@ impl Instance {
         let projection = pre
             .instantiate(&mut store)
             .map_err(|error| judge(error, store.data_mut().last_error_line.take()))?;
-        Ok(Self { store, projection, batch_time_max: limits.batch_time_max })
+        Ok(Self {
+            store,
+            projection,
+            batch_time_max: limits.batch_time_max,
+        })
     }
 
     /// What the module says of itself, unchecked.
@@ -149,9 +155,10 @@ impl Instance {
         self.begin_call();
         match self.projection.call_apply(&mut self.store, batch) {
             Ok(Ok(changes)) => Ok(changes),
-            Ok(Err(failure)) => {
-                Err(CallError::Failure { event: failure.event, message: failure.message })
-            }
+            Ok(Err(failure)) => Err(CallError::Failure {
+                event: failure.event,
+                message: failure.message,
+            }),
             Err(error) => Err(self.judge(error)),
         }
     }
@@ -168,7 +175,11 @@ impl Instance {
 
     fn judge(&mut self, error: wasmtime::Error) -> CallError {
         let mut judged = judge(error, self.store.data_mut().last_error_line.take());
-        if let CallError::Limit { limit: "time for one batch", value } = &mut judged {
+        if let CallError::Limit {
+            limit: "time for one batch",
+            value,
+        } = &mut judged
+        {
             *value = format!("{} ms", self.batch_time_max.as_millis());
         }
         judged
@@ -177,7 +188,9 @@ impl Instance {
 
 impl std::fmt::Debug for Instance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Instance").field("module", &self.store.data().name).finish_non_exhaustive()
+        f.debug_struct("Instance")
+            .field("module", &self.store.data().name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -194,7 +207,9 @@ impl State {
         };
         self.in_imports += watch.elapsed();
         served.map_err(|error| match error {
-            RowSourceError::Contract { message } => wasmtime::Error::new(BrokenContract { message }),
+            RowSourceError::Contract { message } => {
+                wasmtime::Error::new(BrokenContract { message })
+            }
             RowSourceError::Refused { event, message } => {
                 wasmtime::Error::new(RefusedEvent { event, message })
             }

@@ -28,7 +28,9 @@ pub enum ModuleError {
     CoreModule,
     #[error("it is damaged or cut off: {message}")]
     Malformed { message: String },
-    #[error("it imports {imports}, and a projection may import nothing but retell's read-model interface")]
+    #[error(
+        "it imports {imports}, and a projection may import nothing but retell's read-model interface"
+    )]
     ForeignImports { imports: String, wasi: bool },
     #[error("it is a component of another world: it does not export {missing}")]
     OtherWorld { missing: String },
@@ -37,7 +39,10 @@ pub enum ModuleError {
     #[error("its contract stamp can't be read: {message}")]
     BadStamp { message: String },
     #[error("it was built for contract {found}, and this host supports {supported}")]
-    OtherContract { found: String, supported: &'static str },
+    OtherContract {
+        found: String,
+        supported: &'static str,
+    },
     #[error("it can't be compiled: {message}")]
     Compile { message: String },
     #[error("it could not be asked what it is")]
@@ -51,19 +56,31 @@ impl ModuleError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "build it in release mode: `retell build PATH`",
-            Self::NotWasm => "build the crate with `retell build PATH` and deploy the `.wasm` file it names",
+            Self::NotWasm => {
+                "build the crate with `retell build PATH` and deploy the `.wasm` file it names"
+            }
             Self::CoreModule => "`retell build PATH` makes the component out of a projection crate",
-            Self::Malformed { .. } => "copy the file again, or build it again with `retell build PATH`",
+            Self::Malformed { .. } => {
+                "copy the file again, or build it again with `retell build PATH`"
+            }
             Self::ForeignImports { wasi: true, .. } => {
                 "build with `retell build PATH`, which targets wasm32-unknown-unknown and needs no WASI"
             }
             Self::ForeignImports { .. } | Self::OtherWorld { .. } => {
                 "write the projection against retell-sdk with `#[projection(...)]` and build it with `retell build PATH`"
             }
-            Self::NoStamp | Self::BadStamp { .. } => "build it with `retell build PATH`, which stamps the contract's version",
-            Self::OtherContract { .. } => "use a retell that supports that contract, or rebuild the projection with this one's SDK",
-            Self::Compile { .. } | Self::Describe { .. } => "run the projection's own tests: `cargo test`",
-            Self::Manifest { .. } => "correct the projection's declaration and run `retell build PATH` again",
+            Self::NoStamp | Self::BadStamp { .. } => {
+                "build it with `retell build PATH`, which stamps the contract's version"
+            }
+            Self::OtherContract { .. } => {
+                "use a retell that supports that contract, or rebuild the projection with this one's SDK"
+            }
+            Self::Compile { .. } | Self::Describe { .. } => {
+                "run the projection's own tests: `cargo test`"
+            }
+            Self::Manifest { .. } => {
+                "correct the projection's declaration and run `retell build PATH` again"
+            }
         }
     }
 }
@@ -88,10 +105,12 @@ pub struct Module {
 /// SHA-256, lower-case hex: by what a module is known.
 pub fn digest_of(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 impl Module {
@@ -101,18 +120,27 @@ impl Module {
         let digest = digest_of(bytes);
         let component = compile_cached(engine, &digest, bytes)?;
         let mut linker = Linker::<State>::new(engine.inner());
-        let failed = |error: wasmtime::Error| ModuleError::Compile { message: format!("{error:#}") };
+        let failed = |error: wasmtime::Error| ModuleError::Compile {
+            message: format!("{error:#}"),
+        };
         Projection::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(failed)?;
         let pre = linker.instantiate_pre(&component).map_err(failed)?;
-        let pre = ProjectionPre::new(pre)
-            .map_err(|error| ModuleError::OtherWorld { missing: format!("{error:#}") })?;
+        let pre = ProjectionPre::new(pre).map_err(|error| ModuleError::OtherWorld {
+            missing: format!("{error:#}"),
+        })?;
         let nothing: Arc<Mutex<dyn RowSource>> = Arc::new(Mutex::new(NoRows));
         let described = Instance::start(engine, &pre, &digest, nothing, Limits::default())
             .and_then(|mut instance| instance.describe())
             .map_err(|source| ModuleError::Describe { source })?;
         let manifest = Manifest::from(described);
         manifest::check(&manifest).map_err(|source| ModuleError::Manifest { source })?;
-        Ok(Self { engine: engine.clone(), pre, digest, stamp, manifest: Arc::new(manifest) })
+        Ok(Self {
+            engine: engine.clone(),
+            pre,
+            digest,
+            stamp,
+            manifest: Arc::new(manifest),
+        })
     }
 
     pub fn manifest(&self) -> &Manifest {
@@ -144,7 +172,9 @@ impl Module {
 
 impl std::fmt::Debug for Module {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Module").field("digest", &self.digest).finish_non_exhaustive()
+        f.debug_struct("Module")
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,13 +192,21 @@ pub fn read_stamp(bytes: &[u8]) -> Result<Stamp, ModuleError> {
     }
     let outline = Outline::read(bytes)?;
     if !outline.foreign_imports.is_empty() {
-        let wasi = outline.foreign_imports.iter().any(|it| it.starts_with("wasi:"));
-        return Err(ModuleError::ForeignImports { imports: outline.foreign_imports.join(", "), wasi });
+        let wasi = outline
+            .foreign_imports
+            .iter()
+            .any(|it| it.starts_with("wasi:"));
+        return Err(ModuleError::ForeignImports {
+            imports: outline.foreign_imports.join(", "),
+            wasi,
+        });
     }
     // The stamp goes before the exports: a later contract may export other things.
     if let Some(stamp) = outline.stamp {
-        let stamp: Stamp = serde_json::from_slice(stamp)
-            .map_err(|error| ModuleError::BadStamp { message: error.to_string() })?;
+        let stamp: Stamp =
+            serde_json::from_slice(stamp).map_err(|error| ModuleError::BadStamp {
+                message: error.to_string(),
+            })?;
         if !supports(&stamp.contract) {
             return Err(ModuleError::OtherContract {
                 found: stamp.contract,
@@ -182,7 +220,11 @@ pub fn read_stamp(bytes: &[u8]) -> Result<Stamp, ModuleError> {
 
 /// Contracts are compatible within a minor while the major is 0.
 fn supports(contract: &str) -> bool {
-    let minor = |text: &str| semver::Version::parse(text).ok().map(|it| (it.major, it.minor));
+    let minor = |text: &str| {
+        semver::Version::parse(text)
+            .ok()
+            .map(|it| (it.major, it.minor))
+    };
     minor(contract).is_some() && minor(contract) == minor(CONTRACT_VERSION)
 }
 
@@ -204,7 +246,10 @@ impl<'a> Outline<'a> {
         let mut finished = false;
         for payload in Parser::new(0).parse_all(bytes) {
             match payload.map_err(malformed)? {
-                Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
+                Payload::Version {
+                    encoding: Encoding::Module,
+                    ..
+                } if depth == 0 => {
                     return Err(ModuleError::CoreModule);
                 }
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
@@ -225,14 +270,20 @@ impl<'a> Outline<'a> {
                 }
                 Payload::ComponentExportSection(section) if depth == 0 => {
                     for export in section {
-                        outline.exports.push(export.map_err(malformed)?.name.name.to_owned());
+                        outline
+                            .exports
+                            .push(export.map_err(malformed)?.name.name.to_owned());
                     }
                 }
                 _ => {}
             }
         }
-        if finished { Ok(outline) } else {
-            Err(ModuleError::Malformed { message: "it ends too early".into() })
+        if finished {
+            Ok(outline)
+        } else {
+            Err(ModuleError::Malformed {
+                message: "it ends too early".into(),
+            })
         }
     }
 
@@ -241,7 +292,9 @@ impl<'a> Outline<'a> {
             .into_iter()
             .filter(|wanted| !self.exports.iter().any(|it| it == wanted))
             .collect();
-        (!missing.is_empty()).then(|| ModuleError::OtherWorld { missing: missing.join(" and ") })
+        (!missing.is_empty()).then(|| ModuleError::OtherWorld {
+            missing: missing.join(" and "),
+        })
     }
 }
 
@@ -252,11 +305,15 @@ fn compile_cached(engine: &Engine, digest: &str, bytes: &[u8]) -> Result<Compone
     if let Some(component) = read_cached(engine, &path) {
         return Ok(component);
     }
-    let failed = |error: wasmtime::Error| ModuleError::Compile { message: format!("{error:#}") };
+    let failed = |error: wasmtime::Error| ModuleError::Compile {
+        message: format!("{error:#}"),
+    };
     let component = Component::new(engine.inner(), bytes).map_err(failed)?;
-    match component.serialize().map_err(|error| error.to_string()).and_then(|code| {
-        write_cached(&path, &code).map_err(|error| error.to_string())
-    }) {
+    match component
+        .serialize()
+        .map_err(|error| error.to_string())
+        .and_then(|code| write_cached(&path, &code).map_err(|error| error.to_string()))
+    {
         Ok(()) => {}
         Err(error) => tracing::info!("compiled code is not kept in {}: {error}", path.display()),
     }
@@ -269,10 +326,16 @@ fn read_cached(engine: &Engine, path: &Path) -> Option<Component> {
     let file = std::fs::read(path).ok()?;
     let (code, sum) = file.split_last_chunk::<32>()?;
     if Sha256::digest(code).as_slice() != sum {
-        tracing::warn!("compiled code in {} is damaged and is made again", path.display());
+        tracing::warn!(
+            "compiled code in {} is damaged and is made again",
+            path.display()
+        );
         return None;
     }
-    #[allow(unsafe_code, reason = "loading compiled code is what a code cache is for")]
+    #[allow(
+        unsafe_code,
+        reason = "loading compiled code is what a code cache is for"
+    )]
     // SAFETY: the file is one that this host wrote into its own cache folder with the same engine
     // settings (they are part of its name), and its checksum holds.
     let component = unsafe { Component::deserialize(engine.inner(), code) };
@@ -315,5 +378,7 @@ impl RowSource for NoRows {
 }
 
 fn senseless() -> RowSourceError {
-    RowSourceError::Contract { message: "`describe` reads or writes rows".into() }
+    RowSourceError::Contract {
+        message: "`describe` reads or writes rows".into(),
+    }
 }

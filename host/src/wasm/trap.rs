@@ -10,7 +10,10 @@ pub enum CallError {
     Failure { event: u32, message: String },
     /// The module crashed.
     #[error("the module crashed: {message}")]
-    Trap { message: String, backtrace: Vec<String> },
+    Trap {
+        message: String,
+        backtrace: Vec<String>,
+    },
     /// The module hit a limit.
     #[error("the module hit the limit of {limit}: {value}")]
     Limit { limit: &'static str, value: String },
@@ -19,7 +22,9 @@ pub enum CallError {
     Contract { message: String },
     /// The host could not serve an import; the module is not to blame.
     #[error("the host could not serve the module")]
-    Host { source: Box<dyn std::error::Error + Send + Sync> },
+    Host {
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// A limit that the store's limiter or an import ran into, on its way through wasmtime.
@@ -56,23 +61,37 @@ pub(super) struct HostFault {
 /// is where the SDK's panic hook leaves message and place.
 pub(super) fn judge(error: wasmtime::Error, last_words: Option<String>) -> CallError {
     let error = match error.downcast::<HostFault>() {
-        Ok(fault) => return CallError::Host { source: fault.source },
+        Ok(fault) => {
+            return CallError::Host {
+                source: fault.source,
+            };
+        }
         Err(error) => error,
     };
     if let Some(hit) = error.downcast_ref::<LimitHit>() {
-        return CallError::Limit { limit: hit.limit, value: hit.value.clone() };
+        return CallError::Limit {
+            limit: hit.limit,
+            value: hit.value.clone(),
+        };
     }
     if let Some(refused) = error.downcast_ref::<RefusedEvent>() {
-        return CallError::Failure { event: refused.event, message: refused.message.clone() };
+        return CallError::Failure {
+            event: refused.event,
+            message: refused.message.clone(),
+        };
     }
     if let Some(broken) = error.downcast_ref::<BrokenContract>() {
-        return CallError::Contract { message: broken.message.clone() };
+        return CallError::Contract {
+            message: broken.message.clone(),
+        };
     }
     let backtrace = error
         .downcast_ref::<wasmtime::WasmBacktrace>()
         .map(|trace| {
             let name = |frame: &wasmtime::FrameInfo| {
-                frame.func_name().map_or_else(|| "(unnamed)".to_owned(), demangle)
+                frame
+                    .func_name()
+                    .map_or_else(|| "(unnamed)".to_owned(), demangle)
             };
             trace.frames().iter().map(name).collect()
         })
@@ -86,9 +105,10 @@ pub(super) fn judge(error: wasmtime::Error, last_words: Option<String>) -> CallE
             message: last_words.unwrap_or_else(|| "call stack exhausted".to_owned()),
             backtrace,
         },
-        Some(trap) => {
-            CallError::Trap { message: last_words.unwrap_or_else(|| trap.to_string()), backtrace }
-        }
+        Some(trap) => CallError::Trap {
+            message: last_words.unwrap_or_else(|| trap.to_string()),
+            backtrace,
+        },
         // No trap of the guest's code: lifting its result or lowering its arguments failed.
         None => {
             let message = format!("{:#}", error);

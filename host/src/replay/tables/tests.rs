@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use retell_contract::manifest::{Envelope, Field, Manifest, Shape, Table, TableColumn, TableIndex, Wanted};
+use retell_contract::manifest::{
+    Envelope, Field, Manifest, Shape, Table, TableColumn, TableIndex, Wanted,
+};
 use retell_contract::{ColumnType, Value, encode_key, encode_row};
 
 use super::*;
@@ -28,7 +30,11 @@ fn manifest() -> Manifest {
             column("tag", ColumnType::Text, true),
         ],
         key: vec![0],
-        indexes: vec![TableIndex { name: "by_tag".into(), columns: vec![1], unique }],
+        indexes: vec![TableIndex {
+            name: "by_tag".into(),
+            columns: vec![1],
+            unique,
+        }],
     };
     let field = Field {
         paths: vec!["id".into()],
@@ -39,7 +45,10 @@ fn manifest() -> Manifest {
     Manifest {
         name: "tagged".into(),
         version: "1.0.0".into(),
-        shapes: vec![Shape { event_type: "Tagged".into(), fields: vec![field] }],
+        shapes: vec![Shape {
+            event_type: "Tagged".into(),
+            fields: vec![field],
+        }],
         tables: vec![table("plain", false), table("unique", true)],
         envelope: Envelope::default(),
         hints: vec![],
@@ -90,9 +99,12 @@ fn change_set(table: u16, changes: &[(i64, Option<Option<u8>>)]) -> ChangeSet {
         set.tables.push(table);
         set.kinds.push(u8::from(change.is_none()));
         set.keys.extend(key(*id));
-        set.key_ends.push(u32::try_from(set.keys.len()).expect("few"));
-        set.rows.extend(change.map(|tag| row(*id, tag)).unwrap_or_default());
-        set.row_ends.push(u32::try_from(set.rows.len()).expect("few"));
+        set.key_ends
+            .push(u32::try_from(set.keys.len()).expect("few"));
+        set.rows
+            .extend(change.map(|tag| row(*id, tag)).unwrap_or_default());
+        set.row_ends
+            .push(u32::try_from(set.rows.len()).expect("few"));
     }
     set
 }
@@ -108,8 +120,9 @@ fn scan_all(tables: &mut Tables, index: u16, prefix: &[u8], page: u32) -> Vec<Ve
     let mut all: Vec<Vec<u8>> = Vec::new();
     let mut after: Option<Vec<u8>> = None;
     loop {
-        let packed =
-            tables.scan(PLAIN, index, prefix, after.as_deref(), page).expect("scannable");
+        let packed = tables
+            .scan(PLAIN, index, prefix, after.as_deref(), page)
+            .expect("scannable");
         let rows = unpack(&packed.rows, &packed.row_ends).expect("packed soundly");
         for row in &rows {
             let columns = [(ColumnType::Integer, false), (ColumnType::Text, true)];
@@ -132,9 +145,16 @@ fn scan_all(tables: &mut Tables, index: u16, prefix: &[u8], page: u32) -> Vec<Ve
 #[derive(Debug, Clone)]
 enum Step {
     /// Staged changes, returned changes, and whether the call succeeds.
-    Call { staged: Vec<(i64, Option<Option<u8>>)>, returned: Vec<(i64, Option<Option<u8>>)>, ok: bool },
+    Call {
+        staged: Vec<(i64, Option<Option<u8>>)>,
+        returned: Vec<(i64, Option<Option<u8>>)>,
+        ok: bool,
+    },
     Flush,
-    Scan { tag: u8, page: u32 },
+    Scan {
+        tag: u8,
+        page: u32,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -160,7 +180,10 @@ fn fold(map: &mut Plain, changes: &[(i64, Option<Option<u8>>)]) {
 }
 
 fn expected_scan(map: &Plain, tag: u8) -> Vec<Vec<u8>> {
-    map.iter().filter(|it| *it.1 == Some(tag)).map(|(id, tag)| row(*id, *tag)).collect()
+    map.iter()
+        .filter(|it| *it.1 == Some(tag))
+        .map(|(id, tag)| row(*id, *tag))
+        .collect()
 }
 
 proptest! {
@@ -284,11 +307,18 @@ fn senseless_change_sets_break_the_contract() {
         let merged = tables.merge(set, 10);
         // Swapping equal ends changes nothing, which is no lie either.
         let harmless = number == 6;
-        assert_eq!(matches!(merged, Err(MergeError::Contract { .. })), !harmless, "case {number}");
+        assert_eq!(
+            matches!(merged, Err(MergeError::Contract { .. })),
+            !harmless,
+            "case {number}"
+        );
     }
     tables.merge(sound(), 10).expect("sound");
     assert!(tables.get_many(2, &[], &[]).is_err(), "an unknown table");
-    assert!(tables.get_many(PLAIN, &[1, 2], &[9]).is_err(), "an end out of range");
+    assert!(
+        tables.get_many(PLAIN, &[1, 2], &[9]).is_err(),
+        "an end out of range"
+    );
 }
 
 #[test]
@@ -298,6 +328,12 @@ fn a_row_under_a_foreign_key_is_the_modules_fault() {
     let mut set = change_set(PLAIN, &[(1, Some(None))]);
     set.rows = row(2, None);
     tables.merge(set, 10).expect("its packing is sound");
-    let flushed = tables.flush(Checkpoint { position: 1, log_hash: [0; 32] }, 0.0);
+    let flushed = tables.flush(
+        Checkpoint {
+            position: 1,
+            log_hash: [0; 32],
+        },
+        0.0,
+    );
     assert!(flushed.expect_err("refused").is_the_modules_fault());
 }
