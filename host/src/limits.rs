@@ -68,3 +68,5 @@ pub const AFTER_REPLAY_TIME_MAX: Duration = Duration::from_hours(1);
 pub const QUERY_SQL_BYTES_MAX: i32 = 1 << 20;
 /// Largest value and largest row that a query may make, in bytes.
 pub const QUERY_VALUE_BYTES_MAX: usize = 64 << 20;
+/// Rows that `query` shows in a table on a terminal.
+pub const QUERY_TABLE_ROWS_MAX: usize = 1_000;

@@ -13,6 +13,8 @@ pub enum ReadModelError {
     Missing { path: PathBuf },
     #[error("`{path}` is not a read model of retell: {reason}")]
     NotAReadModel { path: PathBuf, reason: String },
+    #[error("`{path}` is not a read model of retell: it is not an SQLite database")]
+    NotADatabase { path: PathBuf },
     #[error("the read model `{path}` is another one: its {what} is {found}, not {expected}")]
     Other {
         path: PathBuf,
@@ -105,10 +107,23 @@ impl ReadModelError {
             self,
             Self::Missing { .. }
                 | Self::NotAReadModel { .. }
+                | Self::NotADatabase { .. }
                 | Self::Other { .. }
                 | Self::Unsynced { .. }
                 | Self::Malformed { .. }
         )
+    }
+
+    /// The same, said of another path: the one that the user knows.
+    pub(super) fn at(mut self, place: &std::path::Path) -> Self {
+        match &mut self {
+            Self::Full { path, .. }
+            | Self::NotWritable { path, .. }
+            | Self::Locked { path }
+            | Self::Storage { path, .. } => place.clone_into(path),
+            _ => {}
+        }
+        self
     }
 
     /// What to do next.
@@ -116,6 +131,7 @@ impl ReadModelError {
         let hint = match self {
             Self::Missing { .. }
             | Self::NotAReadModel { .. }
+            | Self::NotADatabase { .. }
             | Self::Other { .. }
             | Self::Unsynced { .. }
             | Self::Malformed { .. } => {

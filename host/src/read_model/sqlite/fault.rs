@@ -45,10 +45,7 @@ pub(super) fn fault(path: &Path, doing: Doing, error: rusqlite::Error) -> ReadMo
             ReadModelError::Locked { path }
         }
         Some(ErrorCode::DatabaseCorrupt) => ReadModelError::Malformed { path, message },
-        Some(ErrorCode::NotADatabase) => ReadModelError::NotAReadModel {
-            path,
-            reason: "it is not an SQLite database".to_owned(),
-        },
+        Some(ErrorCode::NotADatabase) => ReadModelError::NotADatabase { path },
         _ => ReadModelError::Storage {
             path,
             doing: doing.verb(),

@@ -5,7 +5,7 @@
 //! only the death of the machine could leave a torn file. That case is noticed, because the file
 //! names the run of the machine in which it was last written without syncing.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,9 @@ use crate::limits;
 use crate::read_model::{Provenance, ReadModelError, ReadModelStatus};
 
 /// Makes the file with its tables and its row of provenance; refuses a file that exists.
+///
+/// It is made under another name and linked to its own when it is whole, so whoever finds a file of
+/// that name finds a read model, also after a crash.
 pub(super) fn create(
     path: &Path,
     tables: &[TableSql],
@@ -26,25 +29,42 @@ pub(super) fn create(
     epoch: u64,
     time: i64,
 ) -> Result<Connection, ReadModelError> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|error| io_fault(path, Doing::Create, error))?;
-    }
-    // SQLite opens what exists; only this call is sure to make a new file. A journal left by an
-    // earlier file of the same name would be played into the new one.
+    let io = |error| io_fault(path, Doing::Create, error);
     let exists = || ReadModelError::Exists {
         path: path.to_owned(),
     };
-    if side_file(path, "-wal").exists() || side_file(path, "-journal").exists() {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(io)?;
+    }
+    // A journal left by an earlier file of the same name would be played into the new one.
+    if path.exists() || side_file(path, "-wal").exists() || side_file(path, "-journal").exists() {
         return Err(exists());
     }
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => exists(),
-            _ => io_fault(path, Doing::Create, error),
-        })?;
+    let unfinished = side_file(path, ".new");
+    remove_database(&unfinished).map_err(io)?;
+    File::create_new(&unfinished).map_err(io)?;
+    fill(&unfinished, tables, provenance, epoch, time).map_err(|error| {
+        // Best effort: the next attempt sweeps it up, too.
+        let _ = remove_database(&unfinished);
+        error.at(path)
+    })?;
+    fs::hard_link(&unfinished, path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => exists(),
+        _ => io(error),
+    })?;
+    fs::remove_file(&unfinished).map_err(io)?;
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    replaying_mode(&connection).map_err(|error| fault(path, Doing::Create, error))?;
+    Ok(connection)
+}
+
+fn fill(
+    path: &Path,
+    tables: &[TableSql],
+    provenance: &Provenance,
+    epoch: u64,
+    time: i64,
+) -> Result<(), ReadModelError> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let made = (|| {
         replaying_mode(&connection)?;
@@ -61,7 +81,22 @@ pub(super) fn create(
         connection.execute_batch("COMMIT")
     })();
     made.map_err(|error| fault(path, Doing::Create, error))?;
-    Ok(connection)
+    // Closing moves the WAL into the file, which is then whole by itself.
+    connection
+        .close()
+        .map_err(|(_, error)| fault(path, Doing::Create, error))
+}
+
+/// Removes a database and the files that belong to it; none need be there. The database goes first:
+/// what is left without it is harmless.
+pub(super) fn remove_database(path: &Path) -> std::io::Result<()> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        match fs::remove_file(side_file(path, suffix)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Opens a read model for writing, after looking whether it is the one expected, and takes it over

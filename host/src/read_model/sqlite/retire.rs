@@ -3,7 +3,6 @@
 //! Unlinking the file alone would leave readers that have it open with stale rows for ever, so the
 //! tables go first: their next statement fails, and they open the live read model again.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
@@ -13,28 +12,17 @@ use super::schema::quote;
 use super::{open, provenance};
 use crate::read_model::ReadModelError;
 
-/// Files that belong to a database, the database first: what is left without it is harmless.
-const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
-
 pub(super) fn drop_read_model(path: &Path) -> Result<(), ReadModelError> {
-    match open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
-        Ok(connection) => match drop_tables(&connection, path) {
-            // A damaged file has no readers to save from stale rows.
-            Ok(()) | Err(ReadModelError::Malformed { .. }) => {}
-            Err(error) => return Err(error),
-        },
-        // Dropped before, by a run that did not come to its end.
-        Err(ReadModelError::Missing { .. }) => {}
+    let dropped = open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .and_then(|connection| drop_tables(&connection, path));
+    match dropped {
+        // Gone already, by a run that did not come to its end.
+        Ok(()) | Err(ReadModelError::Missing { .. }) => {}
+        // Damaged: nobody can read stale rows out of it.
+        Err(ReadModelError::Malformed { .. } | ReadModelError::NotADatabase { .. }) => {}
         Err(error) => return Err(error),
     }
-    for suffix in SUFFIXES {
-        match std::fs::remove_file(open::side_file(path, suffix)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(io_fault(path, Doing::Drop, error));
-            }
-            _ => {}
-        }
-    }
+    open::remove_database(path).map_err(|error| io_fault(path, Doing::Drop, error))?;
     let Some(folder) = path.parent().filter(|folder| folder.is_dir()) else {
         return Ok(());
     };
