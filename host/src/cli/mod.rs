@@ -6,6 +6,7 @@ mod digest;
 mod inspect;
 pub(crate) mod printer;
 mod progress;
+mod query;
 mod replay;
 mod serve;
 mod session;
@@ -49,6 +50,7 @@ enum Command {
     Inspect(inspect::Args),
     Pause(switch::Pause),
     Promote(switch::Promote),
+    Query(query::Args),
     Replay(replay::Replay),
     Resume(switch::Resume),
     Retire(switch::Retire),
@@ -108,6 +110,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(&args, context),
         Command::Pause(args) => switch::pause(args, context).await,
         Command::Promote(args) => switch::promote(args, context).await,
+        Command::Query(args) => query::run(args, context).await,
         Command::Replay(args) => replay::replay(args, context).await,
         Command::Resume(args) => switch::resume(args, context).await,
         Command::Retire(args) => switch::retire(args, context).await,

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Context;
 use super::printer::{Failed, Usage};
 use crate::limits;
-use crate::read_model::query::{Cell, QueryError, QueryLimits, RowSink};
+use crate::read_model::query::{Cell, QueryLimits, RowSink};
 use crate::read_model::sqlite::SqliteReadModel;
 
 /// Run read-only SQL on one read model
@@ -128,20 +128,19 @@ trait Writer: RowSink {
 /// A table that fits the terminal. It holds its rows to align them, so their number is limited.
 struct Table<'a> {
     out: &'a mut dyn Write,
-    table: comfy_table::Table,
+    grid: comfy_table::Table,
     rows: usize,
     cut: bool,
 }
 
 impl<'a> Table<'a> {
     fn new(out: &'a mut dyn Write) -> Self {
-        let mut table = comfy_table::Table::new();
-        table
-            .load_style(comfy_table::presets::UTF8_FULL_CONDENSED)
+        let mut grid = comfy_table::Table::new();
+        grid.load_style(comfy_table::presets::UTF8_FULL_CONDENSED)
             .set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
         Self {
             out,
-            table,
+            grid,
             rows: 0,
             cut: false,
         }
@@ -150,7 +149,7 @@ impl<'a> Table<'a> {
 
 impl RowSink for Table<'_> {
     fn columns(&mut self, names: &[String]) -> io::Result<()> {
-        self.table
+        self.grid
             .set_header(names.iter().map(|name| printable(name)));
         Ok(())
     }
@@ -161,7 +160,7 @@ impl RowSink for Table<'_> {
             return Ok(ControlFlow::Break(()));
         }
         self.rows += 1;
-        self.table.add_row(cells.iter().map(|cell| {
+        self.grid.add_row(cells.iter().map(|cell| {
             let text = match cell {
                 Cell::Null => "NULL".to_owned(),
                 cell => printable(&text(cell)),
@@ -180,7 +179,7 @@ impl RowSink for Table<'_> {
 
 impl Writer for Table<'_> {
     fn finish(&mut self) -> io::Result<bool> {
-        writeln!(self.out, "{}", self.table)?;
+        writeln!(self.out, "{}", self.grid)?;
         Ok(self.cut)
     }
 }
@@ -214,12 +213,16 @@ impl Tabs<'_> {
 
 impl RowSink for Tabs<'_> {
     fn columns(&mut self, names: &[String]) -> io::Result<()> {
-        names.iter().for_each(|name| self.value(name));
+        for name in names {
+            self.value(name);
+        }
         self.end_line()
     }
 
     fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<ControlFlow<()>> {
-        cells.iter().for_each(|cell| self.value(&text(cell)));
+        for cell in cells {
+            self.value(&text(cell));
+        }
         self.end_line().map(ControlFlow::Continue)
     }
 }
