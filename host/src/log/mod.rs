@@ -13,9 +13,13 @@
 
 pub mod chain;
 mod check;
+mod cloudevents;
 mod error;
 mod follow;
 mod ids;
+mod line;
+pub mod ndjson;
+mod source;
 pub mod sqlite;
 
 use std::time::Duration;
