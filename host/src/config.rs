@@ -9,7 +9,6 @@ pub struct Flags {
     /// Folder of the instance: `log.db`, `read-models/` and `cache/`
     #[arg(
         long,
-        global = true,
         value_name = "DIR",
         env = "RETELL_DATA",
         default_value = "./retell-data"

@@ -1,9 +1,13 @@
 //! The command line: one file per command, this root, and the printer. Arguments are parsed only here.
 
+mod append;
 mod build;
 mod deploy;
 mod digest;
+mod events;
+mod init;
 mod inspect;
+mod migrate;
 pub(crate) mod printer;
 mod progress;
 mod query;
@@ -14,9 +18,10 @@ mod status;
 mod switch;
 mod wait;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
 
 use crate::config::{Config, Flags};
 use printer::Printer;
@@ -42,6 +47,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Args),
+    Migrate(migrate::Args),
+    Append(append::Args),
+    Events(events::Args),
     Build(build::Args),
     CatchUp(replay::CatchUp),
     Completions(Completions),
@@ -76,9 +85,40 @@ pub(crate) struct Context {
     pub(crate) printer: Printer,
 }
 
+/// `--data DIR` behind the command.
+const DATA_BEHIND: &str = "data_behind";
+
+/// What may be written. `--data DIR` may stand before the command or behind it, except behind
+/// `append`, whose own `--data` is the payload; a global flag of clap's can't make exceptions.
+fn grammar() -> clap::Command {
+    Cli::command().mut_subcommands(|command| {
+        if command.get_name() == "append" {
+            return command;
+        }
+        command.arg(
+            Arg::new(DATA_BEHIND)
+                .long("data")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("Folder of the instance: `log.db`, `read-models/` and `cache/`"),
+        )
+    })
+}
+
+fn parse() -> Cli {
+    let matches = grammar().get_matches();
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Some((_, command)) = matches.subcommand()
+        && let Ok(Some(folder)) = command.try_get_one::<PathBuf>(DATA_BEHIND)
+    {
+        cli.flags.data.clone_from(folder);
+    }
+    cli
+}
+
 /// Parses the arguments, runs the command, and turns its end into an exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse();
     let printer = Printer::new(cli.json, cli.quiet, cli.verbose);
     printer::install_tracing(cli.verbose, cli.quiet);
     let ran = Config::new(&cli.flags)
@@ -98,10 +138,14 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
     match command {
+        Command::Init(args) => init::run(args, context).await,
+        Command::Migrate(args) => migrate::run(args, context).await,
+        Command::Append(args) => append::run(args, context).await,
+        Command::Events(args) => events::run(args, context).await,
         Command::Build(args) => build::run(args, context).await,
         Command::CatchUp(args) => replay::catch_up(args, context).await,
         Command::Completions(args) => {
-            let (mut command, mut out) = (Cli::command(), std::io::stdout());
+            let (mut command, mut out) = (grammar(), std::io::stdout());
             clap_complete::generate(args.shell, &mut command, "retell", &mut out);
             Ok(())
         }

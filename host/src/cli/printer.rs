@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::log::LogError;
+
 /// Refused because of the state things are in (exit code 3): nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
@@ -120,7 +122,11 @@ fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
     let mut hint = None;
     let mut code = 1;
     for cause in error.chain() {
-        let (found, found_code) = if let Some(refused) = cause.downcast_ref::<Refused>() {
+        let log_hint;
+        let (found, found_code) = if let Some(log) = cause.downcast_ref::<LogError>() {
+            log_hint = log.hint();
+            (&log_hint, if log.is_refusal() { 3 } else { 1 })
+        } else if let Some(refused) = cause.downcast_ref::<Refused>() {
             (&refused.hint, 3)
         } else if let Some(usage) = cause.downcast_ref::<Usage>() {
             (&usage.hint, 2)
