@@ -61,13 +61,73 @@ pub fn check_index_name(name: &str) -> Result<(), NameError> {
     check("index", name)
 }
 
+/// For checks at compile time, where a message cannot be put together.
+///
+/// # Panics
+/// When [`check_table_name`] refuses the name; the message says what is wrong.
+pub const fn assert_name(name: &str) {
+    assert!(
+        is_well_formed(name.as_bytes()),
+        "this name is not allowed: use a lower-case letter, then at most 39 lower-case letters, \
+         digits and underscores"
+    );
+    assert!(
+        !starts_with(name.as_bytes(), b"retell_")
+            && !starts_with(name.as_bytes(), b"pg_")
+            && !starts_with(name.as_bytes(), b"sqlite_"),
+        "this name is not allowed: the prefixes `retell_`, `pg_` and `sqlite_` are reserved"
+    );
+}
+
+/// [`assert_name`] for the name of a projection.
+///
+/// # Panics
+/// When [`check_projection_name`] refuses the name.
+pub const fn assert_projection_name(name: &str) {
+    assert_name(name);
+    let name = name.as_bytes();
+    let mut digits = name.len();
+    while digits > 0 && name[digits - 1].is_ascii_digit() {
+        digits -= 1;
+    }
+    if digits == name.len() || digits == 0 {
+        return;
+    }
+    let before = name[digits - 1];
+    assert!(
+        before != b'_' && !(before == b'v' && digits > 1 && name[digits - 2] == b'_'),
+        "this name is not allowed: `_2` and `_v2` at the end are reserved for the names of major \
+         versions; leave it off, the version says it"
+    );
+}
+
+const fn is_well_formed(name: &[u8]) -> bool {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name[0].is_ascii_lowercase() {
+        return false;
+    }
+    let mut at = 0;
+    while at < name.len() {
+        if !matches!(name[at], b'a'..=b'z' | b'0'..=b'9' | b'_') {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+const fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
+    let mut at = 0;
+    while at < prefix.len() {
+        if at >= name.len() || name[at] != prefix[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
 fn check(what: &'static str, name: &str) -> Result<(), NameError> {
-    let well_formed = name.len() <= NAME_BYTES_MAX
-        && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
-    if !well_formed {
+    if !is_well_formed(name.as_bytes()) {
         return Err(NameError::Form {
             what,
             name: name.to_owned(),
@@ -108,6 +168,25 @@ mod tests {
             check_table_name(name).expect(name);
             check_column_name(name).expect(name);
             check_index_name(name).expect(name);
+        }
+    }
+
+    #[test]
+    fn compile_time_checks_agree() {
+        let refused = |check: fn(&str), name: &str| {
+            let name = name.to_owned();
+            std::panic::catch_unwind(move || check(&name)).is_err()
+        };
+        for name in [
+            "", "a", "A", "a_v", "a_v2", "a_2", "v2", "a2", "pg_a", "retell_", "2", "_2",
+        ] {
+            assert_eq!(
+                refused(assert_name, name),
+                check_table_name(name).is_err(),
+                "{name}"
+            );
+            let projection = check_projection_name(name).is_err();
+            assert_eq!(refused(assert_projection_name, name), projection, "{name}");
         }
     }
 

@@ -291,6 +291,11 @@ impl<'a> RowReader<'a> {
         Ok(reader)
     }
 
+    /// The number of the next column, from 0.
+    pub fn column(&self) -> usize {
+        self.column
+    }
+
     /// Whether the next column is null; if so, it is passed.
     pub fn null(&mut self) -> bool {
         let null = self.rest.first() == Some(&NULL);

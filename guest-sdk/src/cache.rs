@@ -1,0 +1,148 @@
+//! The rows of one table that a batch has touched, decoded.
+//!
+//! A hot key crosses the boundary once a batch each way: it is fetched when first asked for,
+//! changed in place, and encoded once when the changes are handed over. Tables with a unique index
+//! are the exception: there every change is noted in order, because the host checks uniqueness
+//! change by change and blames the event.
+
+use std::any::Any;
+
+use hashbrown::HashTable;
+
+use crate::changes::{ChangeSet, end};
+use crate::hash::hash_bytes;
+use crate::table::Table;
+
+pub(crate) struct Cache<T> {
+    /// The number of the table in the manifest.
+    pub(crate) table: u16,
+    /// The entries by key.
+    places: HashTable<u32>,
+    /// In the order of first touch.
+    entries: Vec<Entry<T>>,
+    /// The keys of the entries, end to end.
+    keys: Vec<u8>,
+    /// Entries that changed since the last hand-over, in the order of their first change since.
+    changed: Vec<u32>,
+    /// For a table with a unique index: every change since the last hand-over.
+    log: ChangeSet,
+}
+
+struct Entry<T> {
+    hash: u64,
+    key_start: u32,
+    key_end: u32,
+    row: Option<T>,
+    /// The last event that changed the row since the last hand-over.
+    changed_by: Option<u32>,
+}
+
+/// The place of an entry, good as long as the cache.
+#[derive(Clone, Copy)]
+pub(crate) struct Place(usize);
+
+impl<T: Table> Cache<T> {
+    pub(crate) fn new(table: u16) -> Self {
+        Self {
+            table,
+            places: HashTable::new(),
+            entries: Vec::new(),
+            keys: Vec::new(),
+            changed: Vec::new(),
+            log: ChangeSet::default(),
+        }
+    }
+
+    pub(crate) fn row(&self, place: Place) -> Option<&T> {
+        self.entries[place.0].row.as_ref()
+    }
+
+    /// The row, to be changed in place. Call [`changed`](Self::changed) afterwards.
+    pub(crate) fn row_mut(&mut self, place: Place) -> Option<&mut T> {
+        self.entries[place.0].row.as_mut()
+    }
+
+    /// The row itself; it counts as absent until it is set again.
+    pub(crate) fn set(&mut self, place: Place, row: Option<T>) {
+        self.entries[place.0].row = row;
+    }
+
+    pub(crate) fn key(&self, place: Place) -> &[u8] {
+        let entry = &self.entries[place.0];
+        &self.keys[entry.key_start as usize..entry.key_end as usize]
+    }
+
+    /// Finds the entry of a key, or makes one with what `row` says.
+    pub(crate) fn find_or_insert(&mut self, key: &[u8], row: impl FnOnce() -> Option<T>) -> Place {
+        let hash = hash_bytes(key);
+        if let Some(place) = self.find_hashed(hash, key) {
+            return place;
+        }
+        let row = row();
+        let place = self.entries.len();
+        let number = u32::try_from(place).expect("a batch touches less than 4 billion rows");
+        let key_start = end(&self.keys);
+        self.keys.extend_from_slice(key);
+        self.entries.push(Entry {
+            hash,
+            key_start,
+            key_end: end(&self.keys),
+            row,
+            changed_by: None,
+        });
+        let entries = &self.entries;
+        self.places
+            .insert_unique(hash, number, |&at| entries[at as usize].hash);
+        Place(place)
+    }
+
+    /// Notes that an event changed the row (or deleted it).
+    pub(crate) fn changed(&mut self, place: Place, event: u32) {
+        let entry = &mut self.entries[place.0];
+        if T::UNIQUE {
+            let key = &self.keys[entry.key_start as usize..entry.key_end as usize];
+            let write = entry
+                .row
+                .as_ref()
+                .map(|row| |out: &mut Vec<u8>| row.write(out));
+            self.log.push(event, self.table, key, write);
+        } else if entry.changed_by.replace(event).is_none() {
+            let number = u32::try_from(place.0).expect("checked when it was inserted");
+            self.changed.push(number);
+        }
+    }
+
+    fn find_hashed(&self, hash: u64, key: &[u8]) -> Option<Place> {
+        let found = self.places.find(hash, |&at| {
+            let entry = &self.entries[at as usize];
+            entry.hash == hash
+                && &self.keys[entry.key_start as usize..entry.key_end as usize] == key
+        });
+        found.map(|&at| Place(at as usize))
+    }
+}
+
+/// A cache whose table is known by its number only.
+pub(crate) trait AnyCache: Any {
+    /// Moves the changes since the last hand-over behind those of `out`.
+    fn hand_over(&mut self, out: &mut ChangeSet);
+}
+
+impl<T: Table> AnyCache for Cache<T> {
+    fn hand_over(&mut self, out: &mut ChangeSet) {
+        out.append(&mut self.log);
+        for at in self.changed.drain(..) {
+            let entry = &mut self.entries[at as usize];
+            let event = entry
+                .changed_by
+                .take()
+                .expect("a changed entry knows its event");
+            let key = &self.keys[entry.key_start as usize..entry.key_end as usize];
+            let write = entry
+                .row
+                .as_ref()
+                .map(|row| |out: &mut Vec<u8>| row.write(out));
+            out.push(event, self.table, key, write);
+        }
+    }
+}

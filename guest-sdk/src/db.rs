@@ -1,0 +1,377 @@
+//! The read model as a projection sees it.
+
+use std::any::{Any, TypeId};
+
+use crate::cache::{AnyCache, Cache, Place};
+use crate::changes::{ChangeSet, PackedRows, end};
+use crate::error::{Error, Result};
+use crate::table::{Index, Prefix, Table, check_key_length};
+
+/// Rows that a scan asks the host for at a time.
+const SCAN_ROWS_MAX: u32 = 256;
+
+/// What a module may ask of its host: the imports of the contract. The host of a test is another
+/// one than that of a module.
+pub trait Host {
+    fn get_many(&mut self, table: u16, keys: &[u8], key_ends: &[u32]) -> PackedRows;
+
+    fn scan(
+        &mut self,
+        table: u16,
+        index: u16,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: u32,
+    ) -> PackedRows;
+
+    fn stage(&mut self, changes: ChangeSet);
+
+    fn log(&mut self, level: u8, message: &str);
+}
+
+/// How much a line of the log matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Error = 1,
+    Warn = 2,
+    Info = 3,
+    Debug = 4,
+}
+
+/// The projection's own tables, as of the events before this one.
+///
+/// What was written is read back at once, also by a scan. Rows that a batch touches stay decoded
+/// in a cache, so reading and changing a hot row costs about as much as a look into a hash map.
+///
+/// ```
+/// # use retell_sdk::prelude::*;
+/// # #[derive(Table)]
+/// # struct Article { #[key] id: String, title: String, #[index] author: String, revisions: i64 }
+/// # fn example(db: &mut Db) -> Result<()> {
+/// db.put(Article { id: "a".into(), title: "One".into(), author: "x".into(), revisions: 1 })?;
+/// db.update::<Article>("a", |article| article.revisions += 1)?;
+/// let title = db.get::<Article>("a")?.map(|article| article.title.clone());
+/// for article in db.scan(Article::BY_AUTHOR, "x")? {
+///     db.delete::<Article>(&article.id)?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Db<'h> {
+    host: &'h mut dyn Host,
+    tables: Vec<TableSlot>,
+    /// The event that is being applied: which one of the batch.
+    event: u32,
+    /// The key at hand; kept for its memory.
+    key: Vec<u8>,
+}
+
+struct TableSlot {
+    row_type: TypeId,
+    cache: Box<dyn AnyCache>,
+}
+
+impl Db<'_> {
+    /// The row with this key.
+    pub fn get<T: Table>(&mut self, key: T::Key<'_>) -> Result<Option<&T>> {
+        let place = self.load::<T>(key)?;
+        Ok(self.cache::<T>()?.0.row(place))
+    }
+
+    /// Whether there is a row with this key.
+    pub fn exists<T: Table>(&mut self, key: T::Key<'_>) -> Result<bool> {
+        Ok(self.get::<T>(key)?.is_some())
+    }
+
+    /// Inserts the row, or replaces the one with its key. Nothing is read.
+    pub fn put<T: Table>(&mut self, row: T) -> Result<()> {
+        row.check()?;
+        let event = self.event;
+        let (cache, rest) = self.cache::<T>()?;
+        rest.key.clear();
+        row.push_own_key(rest.key);
+        let place = cache.find_or_insert(rest.key, || None);
+        cache.set(place, Some(row));
+        cache.changed(place, event);
+        Ok(())
+    }
+
+    /// Changes the row with this key; `false` if there is none. Its key must stay the same.
+    pub fn update<T: Table>(
+        &mut self,
+        key: T::Key<'_>,
+        change: impl FnOnce(&mut T),
+    ) -> Result<bool> {
+        self.try_update(key, |row| {
+            change(row);
+            Ok(())
+        })
+    }
+
+    /// [`update`](Self::update) with a change that may fail, and then the event does.
+    pub fn try_update<T: Table>(
+        &mut self,
+        key: T::Key<'_>,
+        change: impl FnOnce(&mut T) -> Result<()>,
+    ) -> Result<bool> {
+        let place = self.load::<T>(key)?;
+        self.change(place, change)
+    }
+
+    /// Changes the row with this key, or the one that `insert` makes if there is none: the way to
+    /// count things.
+    ///
+    /// ```
+    /// # use retell_sdk::prelude::*;
+    /// # #[derive(Table)]
+    /// # struct Likes { #[key] article: String, count: i64 }
+    /// # fn example(db: &mut Db, article: &str) -> Result<()> {
+    /// db.update_or_insert::<Likes>(
+    ///     article,
+    ///     || Likes { article: article.to_owned(), count: 0 },
+    ///     |likes| likes.count += 1,
+    /// )
+    /// # }
+    /// ```
+    pub fn update_or_insert<T: Table>(
+        &mut self,
+        key: T::Key<'_>,
+        insert: impl FnOnce() -> T,
+        change: impl FnOnce(&mut T),
+    ) -> Result<()> {
+        let place = self.load::<T>(key)?;
+        let (cache, _) = self.cache::<T>()?;
+        if cache.row(place).is_none() {
+            cache.set(place, Some(insert()));
+        }
+        self.change(place, |row| {
+            change(row);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Deletes the row with this key, if there is one. Nothing is read.
+    pub fn delete<T: Table>(&mut self, key: T::Key<'_>) -> Result<()> {
+        let event = self.event;
+        let (cache, mut rest) = self.cache::<T>()?;
+        rest.encode::<T>(key)?;
+        let place = cache.find_or_insert(rest.key, || None);
+        cache.set(place, None);
+        cache.changed(place, event);
+        Ok(())
+    }
+
+    /// The rows whose columns of the index begin with the prefix, in the order of the index and
+    /// then of the key, as they are now: what is changed later does not change the answer.
+    ///
+    /// The prefix is the value of the index's first column, a tuple of values for its first
+    /// columns, or `()` for every row.
+    pub fn scan<T: Table, C>(
+        &mut self,
+        index: Index<T, C>,
+        prefix: impl Prefix<C>,
+    ) -> Result<Vec<T>> {
+        self.scan_first(index, prefix, usize::MAX)
+    }
+
+    /// The first rows of a [`scan`](Self::scan), at most `limit`.
+    #[allow(clippy::missing_panics_doc, reason = "a full chunk has a last row")]
+    pub fn scan_first<T: Table, C>(
+        &mut self,
+        index: Index<T, C>,
+        prefix: impl Prefix<C>,
+        limit: usize,
+    ) -> Result<Vec<T>> {
+        let mut prefix_bytes = Vec::new();
+        prefix.push(&mut prefix_bytes).map_err(in_table::<T>)?;
+        let (cache, rest) = self.cache::<T>()?;
+        let mut pending = ChangeSet::default();
+        cache.hand_over(&mut pending);
+        if !pending.is_empty() {
+            rest.host.stage(pending);
+        }
+
+        let mut rows: Vec<T> = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        while rows.len() < limit {
+            let wanted = u32::try_from(limit - rows.len())
+                .unwrap_or(u32::MAX)
+                .min(SCAN_ROWS_MAX);
+            let number = index.number();
+            let packed =
+                rest.host
+                    .scan(cache.table, number, &prefix_bytes, after.as_deref(), wanted);
+            rows.extend(packed.iter().map(read_row::<T>));
+            if packed.row_ends.len() < wanted as usize {
+                break;
+            }
+            let place = after.get_or_insert_default();
+            place.clear();
+            index.push_place(rows.last().expect("the chunk was full"), place);
+        }
+        Ok(rows)
+    }
+
+    /// Changes every row that a [`scan`](Self::scan) finds; says how many there were. Their keys
+    /// must stay the same.
+    pub fn update_all<T: Table, C>(
+        &mut self,
+        index: Index<T, C>,
+        prefix: impl Prefix<C>,
+        mut change: impl FnMut(&mut T),
+    ) -> Result<usize> {
+        let rows = self.scan(index, prefix)?;
+        let count = rows.len();
+        for row in rows {
+            let (cache, rest) = self.cache::<T>()?;
+            rest.key.clear();
+            row.push_own_key(rest.key);
+            let place = cache.find_or_insert(rest.key, || None);
+            cache.set(place, Some(row));
+            self.change(place, |row: &mut T| {
+                change(row);
+                Ok(())
+            })?;
+        }
+        Ok(count)
+    }
+
+    /// Writes a line to the host's log. Replays write it again, so it is for finding faults.
+    pub fn log(&mut self, level: Level, message: &str) {
+        self.host.log(level as u8, message);
+    }
+
+    /// Fetches the row unless the batch has touched it already.
+    fn load<T: Table>(&mut self, key: T::Key<'_>) -> Result<Place> {
+        let (cache, mut rest) = self.cache::<T>()?;
+        rest.encode::<T>(key)?;
+        let (table, host) = (cache.table, &mut *rest.host);
+        let key = &*rest.key;
+        Ok(cache.find_or_insert(key, || {
+            let packed = host.get_many(table, key, &[end(key)]);
+            let row = packed.iter().next().filter(|row| !row.is_empty());
+            row.map(read_row::<T>)
+        }))
+    }
+
+    /// Changes the row in place, checks it and notes the change; `false` if there is no row.
+    fn change<T: Table>(
+        &mut self,
+        place: Place,
+        change: impl FnOnce(&mut T) -> Result<()>,
+    ) -> Result<bool> {
+        let event = self.event;
+        let (cache, rest) = self.cache::<T>()?;
+        let Some(row) = cache.row_mut(place) else {
+            return Ok(false);
+        };
+        change(row)?;
+        row.check()?;
+        rest.key.clear();
+        row.push_own_key(rest.key);
+        if *cache.key(place) != **rest.key {
+            return Err(Error::new(format!(
+                "table `{}`: an update changed the key of a row; delete the row and put another",
+                T::NAME
+            )));
+        }
+        cache.changed(place, event);
+        Ok(true)
+    }
+
+    fn cache<T: Table>(&mut self) -> Result<(&mut Cache<T>, Rest<'_>)> {
+        let row_type = TypeId::of::<T>();
+        let Some(slot) = self
+            .tables
+            .iter_mut()
+            .find(|slot| slot.row_type == row_type)
+        else {
+            return Err(Error::new(format!(
+                "table `{}` is not one of this projection: add it to `tables(...)`",
+                T::NAME
+            )));
+        };
+        let cache: &mut dyn Any = &mut *slot.cache;
+        let cache = cache
+            .downcast_mut()
+            .expect("a slot holds the cache of its row type");
+        let rest = Rest {
+            host: &mut *self.host,
+            key: &mut self.key,
+        };
+        Ok((cache, rest))
+    }
+}
+
+/// What of a [`Db`] is used together with a cache.
+struct Rest<'a> {
+    host: &'a mut dyn Host,
+    key: &'a mut Vec<u8>,
+}
+
+impl Rest<'_> {
+    /// Makes `key` the encoded key.
+    fn encode<T: Table>(&mut self, key: T::Key<'_>) -> Result<()> {
+        self.key.clear();
+        T::push_key(key, self.key).map_err(in_table::<T>)?;
+        check_key_length(format_args!("table `{}`: the key", T::NAME), self.key.len())
+    }
+}
+
+fn in_table<T: Table>(error: retell_contract::ValueError) -> Error {
+    Error::from(error).context(format_args!("table `{}`", T::NAME))
+}
+
+/// A row that the host cannot read back is no fault of an event, so it ends the call.
+fn read_row<T: Table>(bytes: &[u8]) -> T {
+    match T::read(bytes) {
+        Ok(row) => row,
+        Err(error) => panic!(
+            "the host gave a row of table `{}` that is none: {error}",
+            T::NAME
+        ),
+    }
+}
+
+/// The tables of a projection, in the order of its manifest.
+pub struct Tables<'d> {
+    slots: &'d mut Vec<TableSlot>,
+}
+
+impl Tables<'_> {
+    #[allow(clippy::missing_panics_doc, reason = "the manifest limits the tables")]
+    pub fn add<T: Table>(&mut self) {
+        let number = u16::try_from(self.slots.len()).expect("there are at most 64 tables");
+        self.slots.push(TableSlot {
+            row_type: TypeId::of::<T>(),
+            cache: Box::new(Cache::<T>::new(number)),
+        });
+    }
+}
+
+impl<'h> Db<'h> {
+    pub(crate) fn new(host: &'h mut dyn Host, register: fn(&mut Tables<'_>)) -> Self {
+        let mut slots = Vec::new();
+        register(&mut Tables { slots: &mut slots });
+        Self {
+            host,
+            tables: slots,
+            event: 0,
+            key: Vec::new(),
+        }
+    }
+
+    pub(crate) fn begin_event(&mut self, event: u32) {
+        self.event = event;
+    }
+
+    /// The changes that were not handed over yet.
+    pub(crate) fn finish(mut self) -> ChangeSet {
+        let mut changes = ChangeSet::default();
+        for slot in &mut self.tables {
+            slot.cache.hand_over(&mut changes);
+        }
+        changes
+    }
+}
