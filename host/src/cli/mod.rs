@@ -119,7 +119,7 @@ fn parse() -> Cli {
 /// Parses the arguments, runs the command, and turns its end into an exit code.
 pub fn main() -> ExitCode {
     let cli = parse();
-    let printer = Printer::new(cli.json, cli.quiet, cli.verbose);
+    let printer = Printer::new(cli.json, cli.quiet);
     printer::install_tracing(cli.verbose, cli.quiet);
     let ran = Config::new(&cli.flags)
         .map_err(anyhow::Error::from)

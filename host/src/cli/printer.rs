@@ -10,76 +10,74 @@ use crate::log::LogError;
 /// Refused because of the state things are in (exit code 3): nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Refused {
-    pub message: String,
+pub(crate) struct Refused {
+    pub(crate) message: String,
     /// What to do next, with a command where there is one.
-    pub hint: Option<String>,
+    pub(crate) hint: Option<String>,
 }
 
 /// Wrong use of a command that clap could not see (exit code 2).
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Usage {
-    pub message: String,
-    pub hint: Option<String>,
+pub(crate) struct Usage {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
 }
 
 /// A failure (exit code 1) with advice; wrap it around the cause with `anyhow::Context`.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Failed {
-    pub message: String,
-    pub hint: Option<String>,
+pub(crate) struct Failed {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
 }
 
 /// Ctrl-C or SIGTERM ended the command (exit code 130); what was done is kept.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted; what was done is kept, and the same command goes on from there")]
-pub struct Interrupted;
+pub(crate) struct Interrupted;
 
 /// What was waited for did not happen in time (exit code 4).
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct TimedOut {
-    pub message: String,
-    pub hint: Option<String>,
+pub(crate) struct TimedOut {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
 }
 
 /// Writes data and talk where they belong.
 #[derive(Debug, Clone, Copy)]
-pub struct Printer {
-    pub json: bool,
-    pub quiet: bool,
-    pub verbose: u8,
+pub(crate) struct Printer {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
 }
 
 impl Printer {
-    pub fn new(json: bool, quiet: bool, verbose: u8) -> Self {
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
         Self {
             json,
             quiet,
-            verbose,
         }
     }
 
     /// Whether stdout is a terminal: tables and colours only there.
-    pub fn stdout_is_terminal() -> bool {
+    pub(crate) fn stdout_is_terminal() -> bool {
         std::io::stdout().is_terminal()
     }
 
     /// Whether progress bars make sense.
-    pub fn shows_progress(self) -> bool {
+    pub(crate) fn shows_progress(self) -> bool {
         !self.quiet && std::io::stderr().is_terminal()
     }
 
     /// A line of data.
-    pub fn data(self, line: impl std::fmt::Display) -> std::io::Result<()> {
+    pub(crate) fn data(self, line: impl std::fmt::Display) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{line}")
     }
 
     /// One JSON document, on one line.
-    pub fn json<T: Serialize>(self, value: &T) -> anyhow::Result<()> {
+    pub(crate) fn json<T: Serialize>(self, value: &T) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         serde_json::to_writer(&mut out, value)?;
         writeln!(out)?;
@@ -87,14 +85,14 @@ impl Printer {
     }
 
     /// A line of talk, unless the user asked for quiet.
-    pub fn say(self, line: impl std::fmt::Display) {
+    pub(crate) fn say(self, line: impl std::fmt::Display) {
         if !self.quiet {
             let _ = writeln!(std::io::stderr().lock(), "{line}");
         }
     }
 
     /// Prints the error with its causes and hint, and says which exit code it deserves.
-    pub fn fail(self, error: &anyhow::Error) -> ExitCode {
+    pub(crate) fn fail(self, error: &anyhow::Error) -> ExitCode {
         if is_broken_pipe(error) {
             return ExitCode::SUCCESS;
         }

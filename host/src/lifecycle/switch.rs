@@ -169,7 +169,7 @@ impl Supervisor {
                 .map(super::worker::Worker::progress)
             {
                 Some(progress) if progress.end().is_none() => {
-                    tokio::time::sleep(POLL_INTERVAL).await
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 // Not running yet, or ended: the same care as at any time, then look again.
                 _ => {

@@ -38,7 +38,7 @@ impl Applier {
         let events = batch.positions.len();
         let applied = self.call(batch).and_then(|changes| {
             self.tables()
-                .merge(changes, events)
+                .merge(&changes, events)
                 .map_err(|error| match error {
                     MergeError::Duplicate { event, message } => {
                         CallError::Failure { event, message }

@@ -39,13 +39,13 @@ impl Rate {
                 .iter()
                 .rev()
                 .nth(1)
-                .is_some_and(|it| now - it.0 >= SAMPLE_INTERVAL);
+                .is_some_and(|it| now.saturating_sub(it.0) >= SAMPLE_INTERVAL);
         if settled {
             self.samples.push_back((now, position));
         } else if let Some(newest) = self.samples.back_mut() {
             *newest = (now, position);
         }
-        while self.samples.len() > 2 && now - self.samples[1].0 > WINDOW {
+        while self.samples.len() > 2 && now.saturating_sub(self.samples[1].0) > WINDOW {
             self.samples.pop_front();
         }
     }
@@ -55,7 +55,7 @@ impl Rate {
         let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
             return 0.0;
         };
-        let seconds = (last.0 - first.0).as_secs_f64();
+        let seconds = last.0.saturating_sub(first.0).as_secs_f64();
         if seconds <= 0.0 {
             0.0
         } else {

@@ -109,8 +109,8 @@ impl Tables {
     }
 
     /// The call succeeded: takes what it staged and what it returned, whole or not at all.
-    pub(super) fn merge(&mut self, changes: ChangeSet, events: usize) -> Result<(), MergeError> {
-        let changes = Changes::check(&changes, self.shapes.len(), events)?;
+    pub(super) fn merge(&mut self, changes: &ChangeSet, events: usize) -> Result<(), MergeError> {
+        let changes = Changes::check(changes, self.shapes.len(), events)?;
         // First what can fail.
         for change in changes.iter() {
             if self.shapes[usize::from(change.table)].has_unique {

@@ -16,7 +16,7 @@ const GUEST_STACK_BYTES_MAX: usize = 1 << 20;
 /// Compiles and runs modules. Cheap to clone; one for the whole process.
 #[derive(Clone)]
 pub struct Engine {
-    engine: wasmtime::Engine,
+    inner: wasmtime::Engine,
     cache: PathBuf,
     _ticker: Arc<Ticker>,
 }
@@ -43,20 +43,20 @@ impl Engine {
         })?;
         let ticker = Arc::new(Ticker::start(&engine));
         Ok(Self {
-            engine,
+            inner: engine,
             cache: cache.to_owned(),
             _ticker: ticker,
         })
     }
 
     pub(super) fn inner(&self) -> &wasmtime::Engine {
-        &self.engine
+        &self.inner
     }
 
     /// Where the compiled code of a module is kept. The name holds all that the code depends on.
     pub(super) fn cached_code(&self, digest: &str) -> PathBuf {
         let mut hasher = DefaultHasher::new();
-        self.engine
+        self.inner
             .precompile_compatibility_hash()
             .hash(&mut hasher);
         self.cache

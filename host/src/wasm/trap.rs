@@ -111,7 +111,7 @@ pub(super) fn judge(error: wasmtime::Error, last_words: Option<String>) -> CallE
         },
         // No trap of the guest's code: lifting its result or lowering its arguments failed.
         None => {
-            let message = format!("{:#}", error);
+            let message = format!("{error:#}");
             if message.contains("hostcall") {
                 CallError::Limit {
                     limit: "bytes of one call",
