@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 /// The flags that every command shares.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Flags {
     /// Folder of the instance: `log.db`, `read-models/` and `cache/`
     #[arg(

@@ -14,7 +14,7 @@ use crate::clock::Stopwatch;
 use crate::event::Position;
 use crate::lifecycle::state::{Halt, Role, State};
 use crate::lifecycle::{self, Done, Host, Request, Scope, View};
-use crate::wasm::{Module, ModuleError};
+use crate::wasm::{Module, ModuleError, read_stamp};
 
 /// Deploy a module: register it, replay the log into a fresh read model, and switch if asked to
 ///
@@ -61,6 +61,8 @@ struct Report {
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let bytes = read_module(&args.file)?;
+    // A file that is no module at all must not leave a fresh log behind.
+    read_stamp(&bytes).map_err(|error| bad_module(&args.file, error))?;
     let host = session::open_host(context, Access::Write).await?;
     let module = load(&host, &args.file, &bytes)?;
     let registered = register(&host, &module, &bytes, &args).await?;

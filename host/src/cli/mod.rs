@@ -26,6 +26,9 @@ use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser
 use crate::config::{Config, Flags};
 use printer::Printer;
 
+/// Options that every command has are listed apart.
+const GLOBAL: &str = "Options of every command";
+
 /// Rebuild read models from an event log, beside the ones in use, and switch when they have caught up
 #[derive(Debug, Parser)]
 #[command(name = "retell", version, propagate_version = true)]
@@ -33,13 +36,13 @@ struct Cli {
     #[command(flatten)]
     flags: Flags,
     /// Print data as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
     /// Say less on stderr
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     quiet: bool,
     /// Say more on stderr (-vv for all)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(subcommand)]
     command: Command,

@@ -115,32 +115,23 @@ impl Printer {
     }
 }
 
-/// The hint nearest to the surface, and the exit code.
+/// The hint, if the error carries one, and the exit code.
 fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
-    let mut hint = None;
-    let mut code = 1;
-    for cause in error.chain() {
-        let log_hint;
-        let (found, found_code) = if let Some(log) = cause.downcast_ref::<LogError>() {
-            log_hint = log.hint();
-            (&log_hint, if log.is_refusal() { 3 } else { 1 })
-        } else if let Some(refused) = cause.downcast_ref::<Refused>() {
-            (&refused.hint, 3)
-        } else if let Some(usage) = cause.downcast_ref::<Usage>() {
-            (&usage.hint, 2)
-        } else if let Some(failed) = cause.downcast_ref::<Failed>() {
-            (&failed.hint, 1)
-        } else if let Some(late) = cause.downcast_ref::<TimedOut>() {
-            (&late.hint, 4)
-        } else if cause.is::<Interrupted>() {
-            (&None, 130)
-        } else {
-            continue;
-        };
-        code = code.max(found_code);
-        hint = hint.or_else(|| found.clone());
+    // anyhow finds these as causes and as contexts.
+    if let Some(refused) = error.downcast_ref::<Refused>() {
+        (refused.hint.clone(), 3)
+    } else if let Some(usage) = error.downcast_ref::<Usage>() {
+        (usage.hint.clone(), 2)
+    } else if let Some(late) = error.downcast_ref::<TimedOut>() {
+        (late.hint.clone(), 4)
+    } else if error.is::<Interrupted>() {
+        (None, 130)
+    } else {
+        let log = error.chain().find_map(|cause| cause.downcast_ref::<LogError>());
+        let code = if log.is_some_and(LogError::is_refusal) { 3 } else { 1 };
+        let advice = error.downcast_ref::<Failed>().and_then(|it| it.hint.clone());
+        (advice.or_else(|| log.and_then(LogError::hint)), code)
     }
-    (hint, code)
 }
 
 /// A reader that had enough (`retell events | head`) is no failure.

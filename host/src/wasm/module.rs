@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use retell_contract::manifest::{self, Manifest, ManifestError};
 use retell_contract::{CONTRACT_VERSION, STAMP_SECTION};
 use sha2::{Digest, Sha256};
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 use wasmtime::component::{Component, HasSelf, Linker};
 
 use super::bindings::{ChangeSet, PackedRows, Projection, ProjectionPre};
@@ -262,9 +262,12 @@ impl<'a> Outline<'a> {
                 }
                 Payload::ComponentImportSection(section) if depth == 0 => {
                     for import in section {
-                        let name = import.map_err(malformed)?.name.name.to_owned();
-                        if !name.starts_with("retell:projection/") {
-                            outline.foreign_imports.push(name);
+                        let import = import.map_err(malformed)?;
+                        // Names of types are no way out of the sandbox.
+                        let is_type = matches!(import.ty, ComponentTypeRef::Type(_));
+                        let name = import.name.name;
+                        if !is_type && !name.starts_with("retell:projection/") {
+                            outline.foreign_imports.push(name.to_owned());
                         }
                     }
                 }
