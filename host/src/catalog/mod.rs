@@ -25,7 +25,9 @@ pub enum CatalogError {
     },
     #[error("the catalog was written by a newer retell (catalog migration {found})")]
     Newer { found: i64 },
-    #[error("the catalog is from an older retell, or there is none yet")]
+    #[error("the log has no catalog of projections yet")]
+    Missing,
+    #[error("the catalog is from an older retell")]
     Older,
     #[error("the catalog's migrations failed")]
     Migration { source: sqlx::migrate::MigrateError },

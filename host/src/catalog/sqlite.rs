@@ -52,33 +52,51 @@ impl SqliteCatalog {
     pub async fn open(path: &Path) -> Result<Self> {
         let catalog = Self::connect(path).await?;
         let known = MIGRATOR.iter().map(|it| it.version).max().unwrap_or(0);
+        let made: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = ?")
+            .bind(MIGRATIONS_TABLE)
+            .fetch_one(&catalog.pool)
+            .await
+            .map_err(doing("look for its tables"))?;
+        if made == 0 {
+            return Err(CatalogError::Missing);
+        }
         let found: Option<i64> =
             sqlx::query_scalar("SELECT max(version) FROM retell_catalog_migrations")
                 .fetch_one(&catalog.pool)
                 .await
-                .or_else(|error| match error {
-                    sqlx::Error::Database(_) => Ok(None),
-                    other => Err(doing("read its migrations")(other)),
-                })?;
+                .map_err(doing("read its migrations"))?;
         match found {
             Some(found) if found > known => Err(CatalogError::Newer { found }),
             Some(found) if found == known => Ok(catalog),
-            _ => Err(CatalogError::Older),
+            // Its making was cut off before the first migration.
+            None => Err(CatalogError::Missing),
+            Some(_) => Err(CatalogError::Older),
+        }
+    }
+
+    /// Opens the catalog, or makes it where there is none. An older one is left alone and refused.
+    /// Returns whether it was made.
+    pub async fn open_or_create(path: &Path) -> Result<(Self, bool)> {
+        match Self::open(path).await {
+            Err(CatalogError::Missing) => Self::migrate(path).await,
+            opened => opened.map(|catalog| (catalog, false)),
         }
     }
 
     /// Brings the catalog up to date, or makes it, in an existing log. Several processes may do so
-    /// at once: one wins, and the others find it done.
-    pub async fn migrate(path: &Path) -> Result<Self> {
+    /// at once: one wins, and the others find it done. Returns whether anything was to be done.
+    pub async fn migrate(path: &Path) -> Result<(Self, bool)> {
         let mut tries_left = MIGRATION_TRIES;
+        let mut tried = false;
         loop {
             match Self::open(path).await {
-                Err(CatalogError::Older) => {}
-                opened => return opened,
+                Err(CatalogError::Older | CatalogError::Missing) => {}
+                opened => return opened.map(|catalog| (catalog, tried)),
             }
             let catalog = Self::connect(path).await?;
+            tried = true;
             match MIGRATOR.run(&catalog.pool).await {
-                Ok(()) => return Ok(catalog),
+                Ok(()) => return Ok((catalog, true)),
                 Err(sqlx::migrate::MigrateError::VersionMissing(found)) => {
                     return Err(CatalogError::Newer { found });
                 }
@@ -835,7 +853,7 @@ mod tests {
     async fn make(folder: &Path) -> SqliteCatalog {
         let path = folder.join(format!("{}.db", uuid::Uuid::now_v7()));
         std::fs::File::create(&path).expect("a file");
-        SqliteCatalog::migrate(&path).await.expect("a catalog")
+        SqliteCatalog::migrate(&path).await.expect("a catalog").0
     }
 
     #[tokio::test]
@@ -851,9 +869,9 @@ mod tests {
         std::fs::File::create(&path).expect("a file");
         assert!(matches!(
             SqliteCatalog::open(&path).await,
-            Err(CatalogError::Older)
+            Err(CatalogError::Missing)
         ));
-        let catalog = SqliteCatalog::migrate(&path).await.expect("a catalog");
+        let catalog = SqliteCatalog::migrate(&path).await.expect("a catalog").0;
         SqliteCatalog::open(&path).await.expect("up to date");
         sqlx::query(
             "INSERT INTO retell_catalog_migrations

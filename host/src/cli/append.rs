@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::printer::{Failed, Printer, Refused, Usage};
+use super::session;
 use crate::event::{NewEvent, Position};
 use crate::log::ndjson::{self, ImportError, Imported, Input, Kept, Progress};
 use crate::log::sqlite::{OpenMode, SqliteLog};
@@ -137,8 +138,8 @@ fn count(events: u64) -> String {
 }
 
 async fn open(context: &Context) -> anyhow::Result<SqliteLog> {
-    let log = SqliteLog::open(&context.config.log_path, OpenMode::CreateIfMissing).await?;
-    if log.was_prepared() {
+    let (log, created) = session::open_log(context, OpenMode::CreateIfMissing).await?;
+    if created {
         context.printer.say(format_args!(
             "created the event log {}",
             log.path().display()

@@ -8,12 +8,13 @@ use serde::Serialize;
 use super::Context;
 use super::printer::{Failed, Refused};
 use super::progress::{BuildBar, duration, thousands};
-use super::session::{self, Access, explain};
+use super::session::{self, explain};
 use crate::catalog::{CatalogError, ModuleRecord, NewVersion, Registered};
 use crate::clock::Stopwatch;
 use crate::event::Position;
 use crate::lifecycle::state::{Halt, Role, State};
 use crate::lifecycle::{self, Done, Host, Request, Scope, View};
+use crate::log::sqlite::OpenMode;
 use crate::wasm::{Module, ModuleError, read_stamp};
 
 /// Deploy a module: register it, replay the log into a fresh read model, and switch if asked to
@@ -63,7 +64,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let bytes = read_module(&args.file)?;
     // A file that is no module at all must not leave a fresh log behind.
     read_stamp(&bytes).map_err(|error| bad_module(&args.file, error))?;
-    let host = session::open_host(context, Access::Write).await?;
+    let host = session::open_host(context, OpenMode::CreateIfMissing).await?;
     let module = load(&host, &args.file, &bytes)?;
     let registered = register(&host, &module, &bytes, &args).await?;
     let version = semver::Version::parse(&module.manifest().version)

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Context;
-use super::migrate::prepare;
+use super::session;
 use crate::log::EventLog;
 use crate::log::sqlite::OpenMode;
 
@@ -28,16 +28,16 @@ struct Output<'a> {
 }
 
 pub(crate) async fn run(_args: Args, context: &Context) -> anyhow::Result<()> {
-    let log = prepare(context, OpenMode::CreateIfMissing).await?;
+    let (log, created) = session::open_log(context, OpenMode::CreateIfMissing).await?;
     if context.printer.json {
         return context.printer.json(&Output {
             log: log.path(),
             log_id: log.log_id(),
-            created: log.was_prepared(),
+            created,
         });
     }
     let path = log.path().display();
-    context.printer.data(if log.was_prepared() {
+    context.printer.data(if created {
         format!("created the event log {path}")
     } else {
         format!("the event log {path} is there already")

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::Context;
 use super::printer::Refused;
-use crate::log::sqlite::{OpenMode, SqliteLog};
+use super::session;
+use crate::log::sqlite::OpenMode;
 
 /// Bring the schema of an older log up to date with this retell
 #[derive(Debug, clap::Args)]
@@ -36,25 +37,18 @@ pub(crate) async fn run(_args: Args, context: &Context) -> anyhow::Result<()> {
         }
         .into());
     }
-    let log = prepare(context, OpenMode::CreateOrMigrate).await?;
+    let (log, migrated) = session::open_log(context, OpenMode::CreateOrMigrate).await?;
     if context.printer.json {
         return context.printer.json(&Output {
             log: log.path(),
-            migrated: log.was_prepared(),
+            migrated,
         });
     }
     let path = log.path().display();
-    context.printer.data(if log.was_prepared() {
+    context.printer.data(if migrated {
         format!("brought {path} up to date")
     } else {
         format!("{path} is up to date")
     })?;
     Ok(())
-}
-
-/// Creates or migrates everything that lives in the log's database: the log first, then what shares
-/// the file with it.
-pub(super) async fn prepare(context: &Context, mode: OpenMode) -> anyhow::Result<SqliteLog> {
-    let log = SqliteLog::open(&context.config.log_path, mode).await?;
-    Ok(log)
 }

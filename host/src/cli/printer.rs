@@ -54,10 +54,7 @@ pub(crate) struct Printer {
 
 impl Printer {
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
-        Self {
-            json,
-            quiet,
-        }
+        Self { json, quiet }
     }
 
     /// Whether stdout is a terminal: tables and colours only there.
@@ -127,9 +124,17 @@ fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
     } else if error.is::<Interrupted>() {
         (None, 130)
     } else {
-        let log = error.chain().find_map(|cause| cause.downcast_ref::<LogError>());
-        let code = if log.is_some_and(LogError::is_refusal) { 3 } else { 1 };
-        let advice = error.downcast_ref::<Failed>().and_then(|it| it.hint.clone());
+        let log = error
+            .chain()
+            .find_map(|cause| cause.downcast_ref::<LogError>());
+        let code = if log.is_some_and(LogError::is_refusal) {
+            3
+        } else {
+            1
+        };
+        let advice = error
+            .downcast_ref::<Failed>()
+            .and_then(|it| it.hint.clone());
         (advice.or_else(|| log.and_then(LogError::hint)), code)
     }
 }

@@ -5,11 +5,12 @@ use serde::Serialize;
 use super::Context;
 use super::printer::Failed;
 use super::progress::BuildBar;
-use super::session::{self, Access, explain, one_version, parse_name};
+use super::session::{self, explain, one_version, parse_name};
 use crate::event::Position;
 use crate::lifecycle::names::Which;
 use crate::lifecycle::state::{Halt, State};
 use crate::lifecycle::{self, Request, Scope, View};
+use crate::log::sqlite::OpenMode;
 
 /// Build a version again from position 1, beside its read model, and swap it in when it is ready
 ///
@@ -50,7 +51,7 @@ struct Reached {
 
 pub(crate) async fn replay(args: Replay, context: &Context) -> anyhow::Result<()> {
     let name = parse_name(&args.name)?;
-    let host = session::open_host(context, Access::Read).await?;
+    let host = session::open_host(context, OpenMode::Existing).await?;
     let version = one_version(&*host.catalog, &name).await?;
     let (projection, number) = (version.projection.clone(), version.version.clone());
     let scope = Scope::Only(vec![number.clone()]);
@@ -116,7 +117,7 @@ pub(crate) async fn replay(args: Replay, context: &Context) -> anyhow::Result<()
 }
 
 pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result<()> {
-    let host = session::open_host(context, Access::Read).await?;
+    let host = session::open_host(context, OpenMode::Existing).await?;
     let (projections, only) = match &args.name {
         None => (host.catalog.projections().await?, None),
         Some(name) => {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Context;
-use super::session::{self, Access};
+use super::session;
 use crate::catalog::lease::Lease;
 use crate::lifecycle::{Host, Scope, Supervisor};
+use crate::log::sqlite::OpenMode;
 
 /// How often a host looks after each projection. Following the log does not wait for this.
 const TICK_INTERVAL: Duration = Duration::from_millis(25);
@@ -25,7 +26,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    let host = session::open_host(context, Access::Write).await?;
+    let host = session::open_host(context, OpenMode::CreateIfMissing).await?;
     let head = host.log.head().await?.position;
     context.printer.say(format_args!(
         "serving {} at position {head}; stop with Ctrl-C",

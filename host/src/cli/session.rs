@@ -19,20 +19,11 @@ use crate::read_model::ReadModelError;
 use crate::replay::{ReplayError, Settings};
 use crate::wasm::Engine;
 
-/// Whether a command may create a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Creates nothing and changes no schema.
-    Read,
-    /// Creates the log and the catalog on a fresh folder.
-    Write,
-}
-
 /// Opens everything that a command on projections needs.
-pub(crate) async fn open_host(context: &Context, access: Access) -> anyhow::Result<Arc<Host>> {
+pub(crate) async fn open_host(context: &Context, mode: OpenMode) -> anyhow::Result<Arc<Host>> {
     let config = &context.config;
-    let log = open_log(&config.log_path, access).await?;
-    let catalog = open_catalog(&config.log_path, access).await?;
+    let (log, _) = open_log(context, mode).await?;
+    let catalog = open_catalog(&config.log_path).await?;
     let engine = Engine::new(&config.cache())?;
     Ok(Arc::new(Host {
         log: Arc::new(log),
@@ -44,38 +35,44 @@ pub(crate) async fn open_host(context: &Context, access: Access) -> anyhow::Resu
     }))
 }
 
-/// Opens the log alone. Whoever makes a log makes its catalog too, so that reading commands find
-/// both.
-pub(crate) async fn open_log(path: &Path, access: Access) -> anyhow::Result<SqliteLog> {
-    let mode = match access {
-        Access::Read => OpenMode::Existing,
-        Access::Write => OpenMode::CreateOrMigrate,
+/// Opens the log alone. Whoever makes or migrates a log does so with its catalog, too, so that the
+/// next command finds both. Returns whether anything was made or migrated.
+pub(crate) async fn open_log(
+    context: &Context,
+    mode: OpenMode,
+) -> anyhow::Result<(SqliteLog, bool)> {
+    let path = &context.config.log_path;
+    let log = SqliteLog::open(path, mode).await?;
+    let changed = match mode {
+        OpenMode::Existing => false,
+        OpenMode::CreateIfMissing => {
+            SqliteCatalog::open_or_create(path)
+                .await
+                .map_err(explain_catalog)?
+                .1
+        }
+        OpenMode::CreateOrMigrate => {
+            SqliteCatalog::migrate(path)
+                .await
+                .map_err(explain_catalog)?
+                .1
+        }
     };
-    let log = SqliteLog::open(path, mode).await.map_err(|error| {
-        let hint = error.hint();
-        with_hint(error, hint)
-    })?;
-    if access == Access::Write {
-        open_catalog(path, access).await?;
-    }
-    Ok(log)
+    let changed = changed || log.was_prepared();
+    Ok((log, changed))
 }
 
-/// Opens the catalog in a log that is there. A log that never had a projection has none yet, which
-/// a writing command mends.
-pub(crate) async fn open_catalog(path: &Path, access: Access) -> anyhow::Result<SqliteCatalog> {
-    let opened = match access {
-        Access::Read => SqliteCatalog::open(path).await,
-        Access::Write => SqliteCatalog::migrate(path).await,
+async fn open_catalog(path: &Path) -> anyhow::Result<SqliteCatalog> {
+    SqliteCatalog::open(path).await.map_err(explain_catalog)
+}
+
+fn explain_catalog(error: CatalogError) -> anyhow::Error {
+    let hint = match &error {
+        CatalogError::Older | CatalogError::Missing => "bring it up to date: `retell migrate`",
+        CatalogError::Newer { .. } => "use that retell, or a newer one",
+        _ => return error.into(),
     };
-    opened.map_err(|error| {
-        let hint = match &error {
-            CatalogError::Older => "bring it up to date: `retell migrate`",
-            CatalogError::Newer { .. } => "use that retell, or a newer one",
-            _ => return error.into(),
-        };
-        failed(error, hint)
-    })
+    failed(error, hint)
 }
 
 /// Where things are, seen from the log's folder, so that an instance's folder can be moved whole.
@@ -111,8 +108,8 @@ pub(crate) struct Located {
 /// Finds the read model that a name means for reading. Creates and changes nothing.
 pub(crate) async fn locate(context: &Context, name: &str) -> anyhow::Result<Located> {
     let name = parse_name(name)?;
-    open_log(&context.config.log_path, Access::Read).await?;
-    let catalog = open_catalog(&context.config.log_path, Access::Read).await?;
+    open_log(context, OpenMode::Existing).await?;
+    let catalog = open_catalog(&context.config.log_path).await?;
     let version = names::resolve(&catalog, &name).await.map_err(unresolved)?;
     let Some(build) = &version.current else {
         return Err(Refused {

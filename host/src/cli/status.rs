@@ -9,12 +9,13 @@ use serde::Serialize;
 
 use super::Context;
 use super::progress::{duration, thousands};
-use super::session::{self, Access, parse_name};
+use super::session::{self, parse_name};
 use crate::catalog::{Build, VersionRecord};
 use crate::event::Position;
 use crate::lifecycle::names::Which;
 use crate::lifecycle::state::State;
 use crate::lifecycle::{self, Host};
+use crate::log::sqlite::OpenMode;
 use crate::replay::eta_s;
 
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
@@ -67,7 +68,7 @@ struct SuccessorLine {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    let host = session::open_host(context, Access::Read).await?;
+    let host = session::open_host(context, OpenMode::Existing).await?;
     if !args.watch {
         let lines = lines(&host, args.name.as_deref()).await?;
         return print(context, &lines);

@@ -4,10 +4,11 @@
 use serde::Serialize;
 
 use super::Context;
-use super::session::{self, Access, explain, one_version, parse_name};
+use super::session::{self, explain, one_version, parse_name};
 use crate::event::Position;
 use crate::lifecycle::names::{self, Name, Which};
 use crate::lifecycle::{self, Done, Request, Scope};
+use crate::log::sqlite::OpenMode;
 
 /// Make a version live: queries get it from now on
 ///
@@ -106,7 +107,7 @@ pub(crate) async fn promote(args: Promote, context: &Context) -> anyhow::Result<
 
 pub(crate) async fn rollback(args: Rollback, context: &Context) -> anyhow::Result<()> {
     let name = parse_name(&args.name)?;
-    let host = session::open_host(context, Access::Read).await?;
+    let host = session::open_host(context, OpenMode::Existing).await?;
     // Also says so where there is no such projection, or nothing live to go back from.
     let live = Name {
         which: Which::Live,
@@ -149,7 +150,7 @@ async fn ask(
     request: impl FnOnce(semver::Version) -> Request,
 ) -> anyhow::Result<()> {
     let name = parse_name(name)?;
-    let host = session::open_host(context, Access::Read).await?;
+    let host = session::open_host(context, OpenMode::Existing).await?;
     let version = one_version(&*host.catalog, &name).await?;
     let mut access =
         lifecycle::Access::new(host.clone(), &version.projection, Scope::Only(Vec::new()));

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::Context;
 use super::printer::TimedOut;
-use super::session::{self, Access, parse_name};
+use super::session::{self, parse_name};
 use crate::clock::Stopwatch;
 use crate::event::Position;
 use crate::lifecycle::{self, names};
+use crate::log::sqlite::OpenMode;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -41,7 +42,7 @@ struct Report {
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let name = parse_name(&args.name)?;
-    let host = session::open_host(context, Access::Read).await?;
+    let host = session::open_host(context, OpenMode::Existing).await?;
     let watch = Stopwatch::start();
     loop {
         // Looked up each time: the live version may be switched meanwhile.

@@ -56,9 +56,7 @@ impl Engine {
     /// Where the compiled code of a module is kept. The name holds all that the code depends on.
     pub(super) fn cached_code(&self, digest: &str) -> PathBuf {
         let mut hasher = DefaultHasher::new();
-        self.inner
-            .precompile_compatibility_hash()
-            .hash(&mut hasher);
+        self.inner.precompile_compatibility_hash().hash(&mut hasher);
         self.cache
             .join(format!("{digest}-{:016x}.cwasm", hasher.finish()))
     }
