@@ -7,13 +7,13 @@ use std::sync::{LazyLock, Mutex};
 use std::time::SystemTime;
 
 /// The `retell` binary that cargo built for this test run.
-pub fn retell() -> Command {
+pub(crate) fn retell() -> Command {
     Command::new(env!("CARGO_BIN_EXE_retell"))
 }
 
 /// The component of `projections/NAME` or `tests/guests/NAME`, built now if its sources changed.
 /// Tests in other processes wait for the one that builds.
-pub fn guest(name: &str) -> PathBuf {
+pub(crate) fn guest(name: &str) -> PathBuf {
     static BUILT: LazyLock<Mutex<HashMap<String, PathBuf>>> = LazyLock::new(Mutex::default);
     // A test that failed while it held the lock must not fail the others.
     let mut built = BUILT.lock().unwrap_or_else(|poison| poison.into_inner());
