@@ -12,7 +12,8 @@ help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "make %-8s %s\n", $$1, $$2 }'
 
 demo: setup ## The main job on generated events and on a git history, step by step
-	@cargo run --release --quiet --example demo
+	cargo build --release --bins --examples
+	@"$(TARGET)/release/examples/demo"
 
 test: setup ## Every test, documentation included
 	cargo test --workspace

@@ -36,10 +36,6 @@ impl Steps {
         })
     }
 
-    pub(crate) fn data(&self) -> &Path {
-        &self.data
-    }
-
     /// `retell` on this instance, for steps that need more than [`Self::run`].
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.retell);
