@@ -23,6 +23,13 @@ pub(crate) fn guest(name: &str) -> PathBuf {
         .clone()
 }
 
+/// Cargo's target folder, for guests too, so that the standard library is built at most once.
+pub(crate) fn guest_target() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .expect("cargo puts its tmp into the target folder")
+}
+
 fn build_guest(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let source = ["projections", "tests/guests"]
@@ -30,17 +37,18 @@ fn build_guest(name: &str) -> PathBuf {
         .map(|folder| root.join(folder).join(name))
         .find(|folder| folder.join("Cargo.toml").exists())
         .unwrap_or_else(|| panic!("there is no guest `{name}` in projections or tests/guests"));
-    // Cargo's folder for tests is `<target>/tmp`.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .expect("cargo puts its tmp into the target folder");
+    let target = guest_target();
     let folder = target.join("guests");
     std::fs::create_dir_all(&folder).expect("target/guests can be made");
     let lock = std::fs::File::create(folder.join(".lock")).expect("the lock file can be made");
     lock.lock().expect("the lock can be taken");
 
     let file = folder.join(format!("{name}.wasm"));
-    let sources = [source.clone(), root.join("guest-sdk"), root.join("Cargo.lock")];
+    let sources = [
+        source.clone(),
+        root.join("guest-sdk"),
+        root.join("Cargo.lock"),
+    ];
     if modified(&file).is_some_and(|built| sources.iter().all(|path| !newer(path, built))) {
         return file;
     }
@@ -49,7 +57,6 @@ fn build_guest(name: &str) -> PathBuf {
         .arg(&source)
         .arg("-o")
         .arg(&file)
-        // One target folder for all guests, so that the standard library is built at most once.
         .env("CARGO_TARGET_DIR", target)
         .output()
         .expect("retell runs");

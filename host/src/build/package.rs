@@ -21,7 +21,11 @@ pub enum PackageError {
         candidates: Vec<PathBuf>,
     },
     #[error("package `{package}` makes no cdylib, so cargo would not link a module for it")]
-    NoCdylib { package: String },
+    NoCdylib {
+        package: String,
+        /// Folders of other packages in its workspace that make one.
+        candidates: Vec<PathBuf>,
+    },
     #[error("cargo could not read the crate: {message}")]
     Metadata { message: String },
     #[error("package `{package}` does not compile; cargo says why above")]
@@ -44,15 +48,17 @@ impl PackageError {
             Self::NoManifest { .. } => {
                 Some("name the crate's folder: `retell build PATH`".to_owned())
             }
-            Self::Workspace { candidates, .. } => Some(candidates.first().map_or_else(
-                || "none of its packages makes a cdylib; name another folder".to_owned(),
-                |folder| {
-                    format!(
-                        "name one of its packages: `retell build {}`",
-                        folder.display()
-                    )
-                },
-            )),
+            Self::Workspace { candidates, .. } | Self::NoCdylib { candidates, .. }
+                if let Some(folder) = candidates.first() =>
+            {
+                let folder = folder.display();
+                Some(format!(
+                    "name a package that makes one: `retell build {folder}`"
+                ))
+            }
+            Self::Workspace { .. } => {
+                Some("none of its packages makes a module; name another folder".to_owned())
+            }
             Self::NoCdylib { .. } => {
                 Some("add to its Cargo.toml: [lib] crate-type = [\"cdylib\", \"rlib\"]".to_owned())
             }
@@ -167,6 +173,7 @@ impl Package {
         if !ours.makes_cdylib() {
             return Err(PackageError::NoCdylib {
                 package: ours.name.clone(),
+                candidates: candidates(&metadata),
             });
         }
         Ok(Self {

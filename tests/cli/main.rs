@@ -1,0 +1,7 @@
+//! The command line through the real binary. One test binary for all topics: each one links the
+//! whole host, which takes longer than running it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod build;
