@@ -18,6 +18,8 @@ pub(crate) fn expand(arguments: TokenStream, function: TokenStream) -> Result<To
     let meta = meta_code(&arguments.meta);
     let projection = projection_code(&arguments, &function, &event);
     Ok(quote! {
+        // Events come by value even where a projection only looks at them.
+        #[allow(clippy::needless_pass_by_value)]
         #function
         #meta
         #projection
