@@ -53,6 +53,14 @@ pub(super) fn admit(mut request: AppendRequest) -> Result<AppendRequest, LogErro
     Ok(request)
 }
 
-fn compact(what: &str, text: &str) -> Result<String, String> {
-    json::compact(text.as_bytes()).map_err(|error| format!("`{what}` is {error}"))
+/// Checks that a text is JSON, and drops its white space.
+pub(super) fn compact(what: &str, text: &str) -> Result<String, String> {
+    json::compact(text.as_bytes())
+        .map_err(|error| format!("`{what}` is {}", one_line(&error.to_string())))
+}
+
+/// serde_json counts lines and columns of the text it was given. Where that is one line, `line 1`
+/// would be read as the first line of a file.
+pub(super) fn one_line(error: &str) -> String {
+    error.replace(" at line 1 column ", ", at byte ")
 }

@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(
             event.metadata.as_deref(),
             Some(
-                r#"{"id":"A 1","source":"/my shop%","datacontenttype":"application/json","traceparent":"00-1","sampledrate":10}"#
+                r#"{"specversion":"1.0","id":"A 1","source":"/my shop%","datacontenttype":"application/json","traceparent":"00-1","sampledrate":10}"#
             )
         );
     }
@@ -172,7 +172,14 @@ mod tests {
             r#"{"specversion":"1.0","id":"1","source":"s","type":"t","subject":"x","data":1,"data_base64":""}"#,
             r#"{"specversion":"1.0","id":"1","source":"s","type":"t","subject":"x","time":"yesterday"}"#,
         ];
-        insta::assert_snapshot!(texts.map(problem).join("\n"));
+        insta::assert_snapshot!(texts.map(problem).join("\n"), @r#"
+        `specversion` is "0.3", only CloudEvents "1.0" are understood
+        the CloudEvent has no `subject`, which names the stream
+        the CloudEvent has no `id`
+        `Bad-Name` is no name of a CloudEvents attribute: lower-case letters and digits only
+        the CloudEvent has both `data` and `data_base64`
+        `time` is not an RFC 3339 timestamp such as 2026-01-31T12:00:00Z: the 'year' component could not be parsed
+        "#);
     }
 
     proptest! {

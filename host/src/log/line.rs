@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use retell_contract::{json, time};
+use retell_contract::time;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::check::check_event;
+use super::check::{check_event, compact, one_line};
 use super::cloudevents;
 use crate::event::NewEvent;
 
@@ -79,7 +79,10 @@ pub(super) fn as_text<'a>(name: &str, value: &'a RawValue) -> Result<Cow<'a, str
             "`{name}` must be a text, found {}",
             kind(value)
         ))),
-        Err(error) => Err(Problem::new(format!("`{name}` is not valid JSON: {error}"))),
+        Err(error) => Err(Problem::new(format!(
+            "`{name}` is not valid JSON: {}",
+            one_line(&error.to_string())
+        ))),
     }
 }
 
@@ -103,9 +106,9 @@ pub(super) fn as_time(name: &str, value: &RawValue) -> Result<Option<i64>, Probl
 
 /// Any JSON, checked and compacted.
 pub(super) fn as_compact<'a>(name: &str, value: &'a RawValue) -> Result<Cow<'a, str>, Problem> {
-    json::compact(value.get().as_bytes())
+    compact(name, value.get())
         .map(Cow::Owned)
-        .map_err(|error| Problem::new(format!("`{name}` is {error}")))
+        .map_err(Problem::new)
 }
 
 fn as_object(name: &str, value: &RawValue) -> Result<Option<String>, Problem> {
@@ -146,11 +149,9 @@ fn explain(line: &str, error: &serde_json::Error) -> Problem {
             "an event is a JSON object with stream, type and data; this is {found}"
         ));
     }
-    let text = error.to_string();
-    let what = text.split(" at line ").next().unwrap_or(&text);
     Problem::new(format!(
-        "it is not valid JSON: {what} at column {}",
-        error.column()
+        "it is not valid JSON: {}",
+        one_line(&error.to_string())
     ))
 }
 
@@ -268,6 +269,26 @@ mod tests {
             large.as_bytes(),
         ];
         let problems = lines.map(|line| read_line(line).unwrap_err().to_string());
-        insta::assert_snapshot!(problems.join("\n"));
+        insta::assert_snapshot!(problems.join("\n"), @r"
+        it is not valid JSON: expected ident, at byte 2
+        an event is a JSON object with stream, type and data; this is a list
+        it ends in the middle of its JSON: it was cut off
+        it is not valid JSON: trailing characters, at byte 36
+        it is not UTF-8, from byte 13 of the line on
+        `stream` is missing
+        `type` is missing
+        `data` is missing
+        `stream` must be a text, found a number
+        `stream` is empty
+        `stream` holds the character U+0000, which no name may
+        `payload` is no key of an event: those are stream, type, data, id, metadata and occurred_at
+        `data` is not valid JSON: number out of range, at byte 5
+        `data` is not valid JSON: unexpected end of hex escape, at byte 8
+        `metadata` must be an object, found a list
+        `occurred_at` is not an RFC 3339 timestamp such as 2026-01-31T12:00:00Z: day was not in range
+        `id` must be a text, found a number
+        `stream` is 513 bytes long, it may be 512
+        the event's data and metadata take 1048578 bytes, an event may take 1048576
+        ");
     }
 }

@@ -14,6 +14,8 @@
 pub mod chain;
 mod check;
 mod cloudevents;
+#[cfg(test)]
+mod conformance;
 mod error;
 mod follow;
 mod ids;

@@ -149,8 +149,7 @@ pub fn import(
 
 impl Imported {
     fn count(&mut self, appended: &Appended) {
-        let least = |a: Option<Position>, b: Option<Position>| a.into_iter().chain(b).min();
-        self.first = least(self.first, appended.first());
+        self.first = self.first.into_iter().chain(appended.first()).min();
         self.last = self.last.max(appended.last());
         self.already_there += appended.already_there;
         self.appended += appended.positions.len() as u64 - appended.already_there;

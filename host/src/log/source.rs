@@ -30,7 +30,8 @@ pub(super) struct Lines {
     /// Only of files.
     digest: Option<Sha256>,
     bytes: u64,
-    lines: u64,
+    /// Lines read.
+    count: u64,
 }
 
 enum Reader {
@@ -58,7 +59,7 @@ impl Lines {
             reader,
             digest,
             bytes: 0,
-            lines: 0,
+            count: 0,
         }
     }
 
@@ -89,7 +90,7 @@ impl Lines {
         Ok(found.map(|(progress, digest)| {
             self.digest = Some(digest);
             self.bytes = progress.bytes;
-            self.lines = progress.lines;
+            self.count = progress.lines;
             progress
         }))
     }
@@ -107,7 +108,7 @@ impl Lines {
         if line.is_empty() {
             return Ok(());
         }
-        self.lines += 1;
+        self.count += 1;
         if line.len() > IMPORT_LINE_BYTES_MAX && line.last() != Some(&b'\n') {
             return Err(LineError::TooLong);
         }
@@ -127,7 +128,7 @@ impl Lines {
 
     /// Number of the line read last, from 1.
     pub(super) fn line(&self) -> u64 {
-        self.lines
+        self.count
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -139,7 +140,7 @@ impl Lines {
         self.digest.as_ref().map(|digest| ImportProgress {
             digest: digest.clone().finalize().into(),
             bytes: self.bytes,
-            lines: self.lines,
+            lines: self.count,
         })
     }
 

@@ -7,6 +7,8 @@ mod import;
 mod open;
 mod query;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod watch;
 mod writer;
@@ -219,42 +221,5 @@ impl EventLog for SqliteLog {
             Arc::clone(&self.shared),
             plan,
         )?))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::NewEvent;
-
-    #[tokio::test]
-    async fn appends_and_reads_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = SqliteLog::open(folder.path().join("log.db"), OpenMode::CreateIfMissing)
-            .await
-            .unwrap();
-        let events = (0..10)
-            .map(|i| NewEvent {
-                stream: format!("s{}", i % 3),
-                event_type: "T".to_owned(),
-                data: format!("{{\"i\": {i}}}"),
-                ..NewEvent::default()
-            })
-            .collect();
-        let request = AppendRequest {
-            events,
-            expected: vec![],
-        };
-        assert_eq!(log.append(request).await.unwrap().last(), Some(10));
-        let head = log.head().await.unwrap();
-        assert_eq!(log.verify_chain().unwrap(), Ok(head));
-        let mut reader = log
-            .reader(TypeFilter::All, EnvelopeParts::default())
-            .unwrap();
-        let mut chunk = super::super::EventChunk::new(100, 1 << 20);
-        reader.read(0, u64::MAX, &mut chunk).unwrap();
-        assert_eq!(chunk.positions, (1..=10).collect::<Vec<_>>());
-        assert_eq!(chunk.payloads.get(9), Some("{\"i\":9}"));
-        assert_eq!((chunk.reached, chunk.reached_hash), (10, head.hash));
     }
 }

@@ -217,7 +217,7 @@ async fn migrate(path: &Path, now_us: i64) -> Result<(), LogError> {
         .await
         .map_err(|error| failed(error.into()))?;
     migrator()
-        .run(&mut connection)
+        .run_direct(None, &mut connection, false)
         .await
         .map_err(|error| match error {
             MigrateError::VersionMissing(found) => newer(path, found, schema_version()),

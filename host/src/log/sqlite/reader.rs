@@ -120,10 +120,10 @@ impl SqliteReader {
         let mut rows = statement.query((began, up_to))?;
         while let Some(row) = rows.next()? {
             let event_type = row.get_ref(1)?.as_str()?;
-            if let Some(code) = self.names.code(event_type, chunk) {
-                if !push(row, code, self.columns.parts, chunk)? {
-                    break;
-                }
+            if let Some(code) = self.names.code(event_type, chunk)
+                && !push(row, code, self.columns.parts, chunk)?
+            {
+                break;
             }
             chunk.reached = row.get(0)?;
             if is_full(chunk) {

@@ -1,0 +1,47 @@
+//! The conformance suite bound to SQLite, and what only SQLite can get wrong.
+
+mod append_only;
+mod opening;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+
+use super::{OpenMode, SqliteLog};
+use crate::clock::{self, Clock};
+use crate::event::Position;
+use crate::log::conformance::{Place, conformance_tests};
+use crate::log::{EventLog, Head};
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("data").join("log.db")
+    }
+}
+
+#[async_trait]
+impl Place for Folder {
+    async fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn EventLog> {
+        let log = SqliteLog::open_with_clock(self.path(), OpenMode::CreateIfMissing, clock)
+            .await
+            .expect("the log can be opened");
+        Arc::new(log)
+    }
+
+    async fn verify_chain(&self) -> Result<Head, Position> {
+        SqliteLog::open_with_clock(self.path(), OpenMode::Existing, clock::system())
+            .await
+            .and_then(|log| log.verify_chain())
+            .expect("the log can be read")
+    }
+}
+
+conformance_tests!(Folder::new());
