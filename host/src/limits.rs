@@ -48,6 +48,9 @@ pub const FREE_DISK_BYTES_MIN: u64 = 1 << 30;
 /// How long `query` may run.
 pub const QUERY_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Page of a read model's file, in bytes. Rows with texts of some KB make 4 KiB pages spill (measured:
+/// half as fast), and larger pages cost more for each small commit while following.
+pub const READ_MODEL_PAGE_BYTES: u32 = 8 << 10;
 /// How long a connection to a read model waits for another one.
 pub const READ_MODEL_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Prepared statements that a read model's writer keeps.
@@ -57,9 +60,9 @@ pub const READ_MODEL_REPLAY_CACHE_BYTES: usize = 64 << 20;
 /// … and while it follows.
 pub const READ_MODEL_CACHE_BYTES: usize = 8 << 20;
 /// Pages that a read model's WAL gathers before they move into the file while it replays …
-pub const READ_MODEL_REPLAY_WAL_PAGES: u32 = 16_384;
+pub const READ_MODEL_REPLAY_WAL_PAGES: u32 = 8_192;
 /// … and while it follows.
-pub const READ_MODEL_WAL_PAGES: u32 = 1_000;
+pub const READ_MODEL_WAL_PAGES: u32 = 500;
 /// A read model's WAL is cut back to this size once it is moved into the file, in bytes.
 pub const READ_MODEL_WAL_BYTES_KEPT: i64 = 64 << 20;
 /// How long one after-replay SQL script may run.

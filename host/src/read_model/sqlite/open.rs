@@ -67,6 +67,7 @@ fn fill(
 ) -> Result<(), ReadModelError> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let made = (|| {
+        connection.pragma_update(None, "page_size", limits::READ_MODEL_PAGE_BYTES)?;
         replaying_mode(&connection)?;
         connection.execute_batch("BEGIN IMMEDIATE")?;
         connection.execute_batch(provenance::CREATE)?;

@@ -163,3 +163,62 @@ fn level_sql(table: &TableSql, order: &Order<'_>, same: &[Value], above: Option<
         order.names.join(", ")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::read_model::conformance::people;
+    use crate::read_model::sqlite::schema;
+
+    /// A scan that sorts would read everything under its prefix for each page of rows.
+    #[test]
+    fn no_scan_sorts() {
+        let tables = schema::tables(&people());
+        let connection = Connection::open_in_memory().expect("opens");
+        for table in &tables {
+            connection.execute_batch(&table.create).expect("creates");
+            for index in &table.indexes {
+                connection.execute_batch(&index.create).expect("creates");
+            }
+        }
+        let plan = |sql: &str| -> String {
+            let mut statement = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                .expect("prepares");
+            let mut rows = statement.raw_query();
+            let mut plan = String::new();
+            while let Some(row) = rows.next().expect("explains") {
+                plan += &row.get::<_, String>(3).expect("has text");
+            }
+            plan
+        };
+        let text = Value::Text("x".into());
+        let cases = [
+            (0, KEY_INDEX, vec![], None),
+            (0, KEY_INDEX, vec![], Some(&text)),
+            (0, 1, vec![], None),
+            (0, 1, vec![text.clone()], None),
+            (0, 1, vec![Value::Null], Some(&Value::Integer(1))),
+            (0, 1, vec![text.clone(), Value::Integer(1)], Some(&text)),
+            (0, 0, vec![text.clone()], None),
+            (1, KEY_INDEX, vec![], Some(&Value::Timestamp(1))),
+        ];
+        for (table, index, same, above) in cases {
+            let table = &tables[table];
+            let order = Order::new(table, index).expect("exists");
+            let plan = plan(&level_sql(table, &order, &same, above));
+            assert!(
+                !plan.contains("TEMP B-TREE"),
+                "{index} {same:?} {above:?}: {plan}"
+            );
+            if !same.is_empty() || above.is_some() {
+                assert!(
+                    plan.contains("SEARCH"),
+                    "{index} {same:?} {above:?}: {plan}"
+                );
+            }
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! The conformance suite bound to SQLite, and what only SQLite can get wrong.
 
+mod crash;
+
 use std::path::PathBuf;
 
 use retell_contract::manifest::{AfterReplay, Dialect, Manifest};
