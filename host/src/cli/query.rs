@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Context;
 use super::printer::{Failed, Usage};
@@ -54,27 +54,76 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         (false, false) if io::stdout().is_terminal() => Format::Table,
         (false, false) => Format::Tabs,
     };
-    let located = super::session::locate(context, &args.name).await?;
-    let quiet = context.printer.quiet;
-    tokio::task::spawn_blocking(move || {
-        let sql = match args.sql.as_str() {
-            "-" => io::read_to_string(io::stdin().take(limits::QUERY_SQL_BYTES_MAX as u64))?,
-            _ => args.sql,
+    let sql = match args.sql.as_str() {
+        "-" => io::read_to_string(io::stdin().take(limits::QUERY_SQL_BYTES_MAX as u64))?,
+        _ => args.sql,
+    };
+    let mut located = super::session::locate(context, &args.name).await?;
+    loop {
+        let asked = Asked {
+            path: located.path.clone(),
+            sql: sql.clone(),
+            format,
         };
-        let mut out = BufWriter::new(io::stdout().lock());
-        let cut = print(&located.path, &sql, format, &mut out)?;
-        out.flush()?;
-        if cut && !quiet {
-            let mut err = io::stderr().lock();
-            let _ = writeln!(
-                err,
-                "only the first {} rows are shown; --csv and --json print all",
-                limits::QUERY_TABLE_ROWS_MAX
-            );
+        let (ended, wrote) = tokio::task::spawn_blocking(move || asked.print()).await?;
+        let error = match ended {
+            Ok(cut) => {
+                if cut {
+                    context.printer.say(format_args!(
+                        "only the first {} rows are shown; --csv and --json print all",
+                        limits::QUERY_TABLE_ROWS_MAX
+                    ));
+                }
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        // The name may have been given to another read model, and this one dropped, between
+        // looking it up and opening it. Readers must not notice.
+        let now = super::session::locate(context, &args.name).await?;
+        if wrote || now.path == located.path {
+            return Err(error);
         }
-        Ok(())
-    })
-    .await?
+        located = now;
+    }
+}
+
+/// A query on its way to one read model.
+struct Asked {
+    path: PathBuf,
+    sql: String,
+    format: Format,
+}
+
+impl Asked {
+    /// Prints the rows on stdout. Says whether rows were left out, and whether anything was written.
+    fn print(self) -> (anyhow::Result<bool>, bool) {
+        let mut out = Counting {
+            out: BufWriter::new(io::stdout().lock()),
+            bytes: 0,
+        };
+        let printed = print(&self.path, &self.sql, self.format, &mut out)
+            .and_then(|cut| out.flush().map(|()| cut).map_err(Into::into));
+        (printed, out.bytes > 0)
+    }
+}
+
+/// Knows how much went through it.
+struct Counting<W> {
+    out: W,
+    bytes: usize,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.bytes += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -137,6 +137,7 @@ pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result
         }
     };
     let mut all = Vec::new();
+    let mut failed = Vec::new();
     for projection in projections {
         let scope = only
             .clone()
@@ -154,9 +155,15 @@ pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result
         bar.finish();
         access.close().await;
         all.extend(reached?);
+        for version in host.catalog.versions(&projection).await? {
+            if let Halt::Failed { reason } = &version.status.halt {
+                failed.push(format!("{} failed: {reason}", version.name()));
+            }
+        }
     }
     if context.printer.json {
-        return context.printer.json(&all);
+        context.printer.json(&all)?;
+        return report_failed(&failed);
     }
     for reached in &all {
         let Reached {
@@ -171,7 +178,19 @@ pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result
     if all.is_empty() {
         context.printer.say("there is nothing to catch up");
     }
-    Ok(())
+    report_failed(&failed)
+}
+
+/// Versions that failed did not catch up, whatever the others did.
+fn report_failed(failed: &[String]) -> anyhow::Result<()> {
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Failed {
+        message: failed.join("\n"),
+        hint: Some("correct the projection, raise its version and deploy that, or try again with `retell resume`".into()),
+    }
+    .into())
 }
 
 fn slowest(view: &View) -> Option<&lifecycle::Progress> {

@@ -110,32 +110,38 @@ pub(crate) async fn locate(context: &Context, name: &str) -> anyhow::Result<Loca
     let name = parse_name(name)?;
     open_log(context, OpenMode::Existing).await?;
     let catalog = open_catalog(&context.config.log_path).await?;
-    let version = names::resolve(&catalog, &name).await.map_err(unresolved)?;
-    let Some(build) = &version.current else {
-        return Err(Refused {
-            message: format!("{} is retired and has no read model", version.name()),
-            hint: Some(format!(
-                "build it again: `retell replay {}`",
-                version.name()
-            )),
+    let mut version = names::resolve(&catalog, &name).await.map_err(unresolved)?;
+    let places = places(context)?;
+    let path = loop {
+        let Some(build) = &version.current else {
+            return Err(Refused {
+                message: format!("{} is retired and has no read model", version.name()),
+                hint: Some(format!(
+                    "build it again: `retell replay {}`",
+                    version.name()
+                )),
+            }
+            .into());
+        };
+        let path = places.of_build(build);
+        if path.exists() {
+            break path;
         }
-        .into());
+        // A switch may have come between the catalog and the file.
+        let now = names::resolve(&catalog, &name).await.map_err(unresolved)?;
+        if now.current == version.current {
+            return Err(Refused {
+                message: format!(
+                    "{} has no read model yet: it is {}",
+                    now.name(),
+                    now.status.state
+                ),
+                hint: Some(format!("build it: `retell catch-up {}`", now.projection)),
+            }
+            .into());
+        }
+        version = now;
     };
-    let path = places(context)?.of_build(build);
-    if !path.exists() {
-        return Err(Refused {
-            message: format!(
-                "{} has no read model yet: it is {}",
-                version.name(),
-                version.status.state
-            ),
-            hint: Some(format!(
-                "build it: `retell catch-up {}`",
-                version.projection
-            )),
-        }
-        .into());
-    }
     let module = catalog.module(&version.digest).await?;
     let module = module.with_context(|| format!("the catalog has no module {}", version.digest))?;
     Ok(Located {

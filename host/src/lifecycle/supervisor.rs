@@ -258,8 +258,7 @@ impl Supervisor {
                     "the new build of {} failed and is given up: {reason}",
                     version.name()
                 );
-                self.host.catalog.discard_build(build.id).await?;
-                self.drop_discarded().await
+                self.give_up(build).await
             }
             Some(End::Trouble { error }) => {
                 self.workers.remove(&build.id);
@@ -272,6 +271,15 @@ impl Supervisor {
             None if progress.is_ready() => self.swap_in(version, build).await,
             None => Ok(()),
         }
+    }
+
+    /// Forgets a build in the making, and removes its files.
+    pub(super) async fn give_up(&mut self, build: &Build) -> Result<(), LifecycleError> {
+        if let Some(worker) = self.workers.remove(&build.id) {
+            worker.stop().await;
+        }
+        self.host.catalog.discard_build(build.id).await?;
+        self.drop_discarded().await
     }
 
     /// A server waits and tries again; a command ends with the fault.
@@ -358,9 +366,7 @@ impl Supervisor {
             .collect();
         for id in strays {
             // A build that was made after the versions were read is no stray.
-            if let Some(worker) = self.workers.get(&id)
-                && worker.progress().end().is_none()
-                && !self.is_known(id).await
+            if !self.is_known(id).await
                 && let Some(worker) = self.workers.remove(&id)
             {
                 worker.stop().await;

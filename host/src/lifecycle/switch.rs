@@ -246,6 +246,17 @@ impl Supervisor {
             };
             let reached = self.progress(successor.id).map_or(0, |it| it.position);
             let stops_short = successor.until.is_some_and(|until| until < position);
+            if stops_short && version.status.role == Role::Live {
+                // It was promoted since; its readers must not go back.
+                if let Some(worker) = self.workers.get(&current.id) {
+                    worker.unfence();
+                }
+                tracing::warn!(
+                    "the new build of {} stops before where it is live, and is given up",
+                    version.name()
+                );
+                return self.give_up(successor).await;
+            }
             if reached < position && !stops_short {
                 // Not yet; the next look finds it further.
                 if let Some(worker) = self.workers.get(&current.id) {
