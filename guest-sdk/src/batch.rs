@@ -133,7 +133,8 @@ pub struct Row<'a> {
     pub(crate) arm: u16,
 }
 
-/// The envelope of an event; the generated `Meta` hands out the parts that were asked for.
+/// The envelope of an event; the generated `Meta` hands out the parts that were asked for. These are
+/// no methods, or the compiler would suggest them for a part that was not.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope<'a> {
     batch: &'a Batch,
@@ -154,45 +155,45 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    pub fn position(&self) -> u64 {
-        self.batch.positions[self.event]
+    pub fn position(this: Self) -> u64 {
+        this.batch.positions[this.event]
     }
 
-    pub fn revision(&self) -> u64 {
-        self.batch.revisions.as_ref().expect(NOT_ASKED)[self.event]
+    pub fn revision(this: Self) -> u64 {
+        this.batch.revisions.as_ref().expect(NOT_ASKED)[this.event]
     }
 
-    pub fn time(&self) -> Timestamp {
-        Timestamp::from_contract(self.batch.times.as_ref().expect(NOT_ASKED)[self.event])
+    pub fn time(this: Self) -> Timestamp {
+        Timestamp::from_contract(this.batch.times.as_ref().expect(NOT_ASKED)[this.event])
     }
 
-    pub fn recorded_at(&self) -> Timestamp {
-        Timestamp::from_contract(self.batch.recorded_at.as_ref().expect(NOT_ASKED)[self.event])
+    pub fn recorded_at(this: Self) -> Timestamp {
+        Timestamp::from_contract(this.batch.recorded_at.as_ref().expect(NOT_ASKED)[this.event])
     }
 
-    pub fn occurred_at(&self) -> Option<Timestamp> {
-        let cells = self.batch.occurred_at.as_ref().expect(NOT_ASKED);
-        let known = !cells.missing(self.event) && !cells.null(self.event);
-        known.then(|| Timestamp::from_contract(cells.integer(self.event)))
+    pub fn occurred_at(this: Self) -> Option<Timestamp> {
+        let cells = this.batch.occurred_at.as_ref().expect(NOT_ASKED);
+        let known = !cells.missing(this.event) && !cells.null(this.event);
+        known.then(|| Timestamp::from_contract(cells.integer(this.event)))
     }
 
-    pub fn stream(&self) -> &'a str {
-        self.text(self.batch.streams.as_ref())
+    pub fn stream(this: Self) -> &'a str {
+        this.text(this.batch.streams.as_ref())
     }
 
-    pub fn id(&self) -> &'a str {
-        self.text(self.batch.ids.as_ref())
+    pub fn id(this: Self) -> &'a str {
+        this.text(this.batch.ids.as_ref())
     }
 
-    pub fn metadata(&self) -> &'a str {
-        self.text(self.batch.metadata.as_ref())
+    pub fn metadata(this: Self) -> &'a str {
+        this.text(this.batch.metadata.as_ref())
     }
 
-    pub fn event_type(&self) -> &'a str {
-        self.text(self.batch.type_names.as_ref())
+    pub fn event_type(this: Self) -> &'a str {
+        this.text(this.batch.type_names.as_ref())
     }
 
-    fn text(&self, texts: Option<&'a Texts>) -> &'a str {
+    fn text(self, texts: Option<&'a Texts>) -> &'a str {
         texts.expect(NOT_ASKED).get(self.event)
     }
 }

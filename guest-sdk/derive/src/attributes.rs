@@ -1,6 +1,7 @@
 //! Reading attributes: small pieces that several macros share.
 
-use proc_macro2::Span;
+use proc_macro2::{Span, TokenStream};
+use quote::quote_spanned;
 use syn::ext::IdentExt;
 use syn::meta::ParseNestedMeta;
 use syn::parse::Parse;
@@ -75,6 +76,22 @@ pub(crate) fn list<T: Parse>(meta: &ParseNestedMeta<'_>) -> Result<Vec<T>> {
 /// The error for an item that no macro knows.
 pub(crate) fn unknown(meta: &ParseNestedMeta<'_>, known: &str) -> Error {
     meta.error(format!("unknown attribute: there are {known}"))
+}
+
+/// Code that does not compile, at this place, when a name breaks the rules that the contract has
+/// for every name.
+pub(crate) fn check_name(name: &str, span: Span) -> TokenStream {
+    quote_spanned! {span=>
+        const _: () = ::core::assert!(
+            ::retell_sdk::__private::names::is_well_formed(#name),
+            "this name is not allowed: use a lower-case letter, then at most 39 lower-case \
+             letters, digits and underscores",
+        );
+        const _: () = ::core::assert!(
+            ::retell_sdk::__private::names::reserved_prefix(#name).is_none(),
+            "this name is not allowed: the prefixes `retell_`, `pg_` and `sqlite_` are reserved",
+        );
+    }
 }
 
 /// The name of an identifier, without `r#`.

@@ -140,9 +140,9 @@ fn field_code(
     let value = match (options, attributes.default) {
         (0, None) => quote_spanned!(span=> ::retell_sdk::__private::required(#row, #take)?),
         (0, Some(default)) => {
-            let default = default_value(&default, inner);
+            let default = default_function(&default, inner);
             quote_spanned! {span=>
-                ::retell_sdk::__private::defaulted(#row, #take, || #default)?
+                ::retell_sdk::__private::defaulted(#row, #take, #default)?
             }
         }
         (1, None) => quote_spanned!(span=> ::retell_sdk::__private::optional(#row, #take)?),
@@ -159,18 +159,19 @@ fn field_code(
     Ok((declared, quote!(#ident: #value)))
 }
 
-fn default_value(default: &Default, ty: &Type) -> TokenStream {
+/// A function that makes the default.
+fn default_function(default: &Default, ty: &Type) -> TokenStream {
     match default {
-        Default::OfType => quote_spanned!(ty.span()=> ::core::default::Default::default()),
+        Default::OfType => quote_spanned!(ty.span()=> ::core::default::Default::default),
         // A text for a `String` need not be written `"…".to_owned()`.
         Default::Is(expr) => match &**expr {
             Expr::Lit(ExprLit {
                 lit: Lit::Str(text),
                 ..
             }) => {
-                quote_spanned!(text.span()=> ::core::convert::From::from(#text))
+                quote_spanned!(text.span()=> || ::core::convert::From::from(#text))
             }
-            expr => quote!(#expr),
+            expr => quote!(|| #expr),
         },
     }
 }

@@ -90,6 +90,9 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 /// `#[table(name = "other", key(a, b), index(a, b), unique(a, b), index(a, b, name = "c"))]`; the
 /// name of the table is otherwise that of the struct in snake case.
 ///
+/// Clippy takes a column that two indexes have in common for a mistake
+/// (`duplicated_attributes`); allow that lint there.
+///
 /// Each index gets a constant to scan by, and the key has `BY_KEY`:
 ///
 /// ```

@@ -203,11 +203,17 @@ fn projection_code(arguments: &Arguments, function: &ItemFn, event: &Type) -> To
         .map(|table| quote_spanned!(table.span()=> tables.add::<#table>();));
     let decode = quote_spanned!(event.span()=> <#event as ::retell_sdk::Event<'_>>::decode(row)?);
     let distinct = distinct_tables(tables);
-    let name_check = quote_spanned! {name.span()=>
-        const _: () = ::retell_sdk::__private::names::assert_projection_name(#name);
+    let name_check = attributes::check_name(&name.value(), name.span());
+    let ending_check = quote_spanned! {name.span()=>
+        const _: () = ::core::assert!(
+            ::retell_sdk::__private::names::version_ending(#name) == 0,
+            "this name is not allowed: `_2` and `_v2` at the end are reserved for the names of \
+             major versions; leave it off, the version says it",
+        );
     };
     quote! {
         #name_check
+        #ending_check
         #distinct
 
         /// The projection, to be named in tests.
@@ -372,20 +378,20 @@ fn meta_code(parts: &[&Part]) -> TokenStream {
          }| {
             let name = Ident::new(name, proc_macro2::Span::call_site());
             let (ty, value) = match kind {
-                PartKind::Number => (quote!(u64), quote!(self.envelope.#name())),
+                PartKind::Number => (quote!(u64), quote!(::retell_sdk::__private::Envelope::#name(self.envelope))),
                 PartKind::Time => (
                     quote!(::retell_sdk::Timestamp),
-                    quote!(self.envelope.#name()),
+                    quote!(::retell_sdk::__private::Envelope::#name(self.envelope)),
                 ),
                 PartKind::MaybeTime => (
                     quote!(::core::option::Option<::retell_sdk::Timestamp>),
-                    quote!(self.envelope.#name()),
+                    quote!(::retell_sdk::__private::Envelope::#name(self.envelope)),
                 ),
-                PartKind::Text => (quote!(&'a str), quote!(self.envelope.#name())),
+                PartKind::Text => (quote!(&'a str), quote!(::retell_sdk::__private::Envelope::#name(self.envelope))),
                 PartKind::Json => (
                     quote!(::retell_sdk::Result<::retell_sdk::Json>),
                     quote! {
-                        ::retell_sdk::Json::from_text(self.envelope.#name())
+                        ::retell_sdk::Json::from_text(::retell_sdk::__private::Envelope::#name(self.envelope))
                             .map_err(|error| error.context("metadata"))
                     },
                 ),
@@ -411,7 +417,7 @@ fn meta_code(parts: &[&Part]) -> TokenStream {
         impl<'a> Meta<'a> {
             /// The place of the event in the whole log, from 1.
             pub fn position(&self) -> u64 {
-                self.envelope.position()
+                ::retell_sdk::__private::Envelope::position(self.envelope)
             }
 
             #(#methods)*

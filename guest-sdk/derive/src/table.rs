@@ -282,19 +282,27 @@ impl TableInput {
         let unique = self.indexes.iter().any(|index| index.unique);
         let key_types: Vec<_> = self.key.iter().map(|&i| &self.columns[i].ty).collect();
         let key_names: Vec<_> = self.key.iter().map(|&i| &self.columns[i].name).collect();
-        let keys = key_types
-            .iter()
-            .map(|ty| quote_spanned!(ty.span()=> <#ty as ::retell_sdk::KeyColumn>));
-        let keys: Vec<_> = keys.collect();
-        let (key_type, push_key) = if let [key] = &keys[..] {
+        let (key_type, push_key) = if let [ty] = &key_types[..] {
             let name = key_names[0];
-            (quote!(#key::Key<'k>), quote!(#key::push(key, #name, out)?;))
-        } else {
-            let numbers = (0..keys.len()).map(syn::Index::from);
             (
-                quote!((#(#keys::Key<'k>,)*)),
-                quote!(#(#keys::push(key.#numbers, #key_names, out)?;)*),
+                key_type(ty),
+                quote_spanned! {ty.span()=>
+                    <#ty as ::retell_sdk::KeyColumn>::push(key, #name, out)?;
+                },
             )
+        } else {
+            let types = key_types.iter().map(|ty| key_type(ty));
+            let pushes = key_types
+                .iter()
+                .zip(key_names)
+                .enumerate()
+                .map(|(i, (ty, name))| {
+                    let number = syn::Index::from(i);
+                    quote_spanned! {ty.span()=>
+                        <#ty as ::retell_sdk::KeyColumn>::push(key.#number, #name, out)?;
+                    }
+                });
+            (quote!((#(#types,)*)), quote!(#(#pushes)*))
         };
         let own_key = self.push_columns(&self.key);
         let definition = self.definition();
@@ -512,22 +520,23 @@ impl TableInput {
         format!("BY_{}", name.to_uppercase())
     }
 
-    /// Checks by the compiler that point at the field.
+    /// The rules of names.
     fn checks(&self) -> TokenStream {
-        let names = std::iter::once((&self.name, self.name_span))
-            .chain(
-                self.columns
-                    .iter()
-                    .map(|column| (&column.name, column.name_span)),
-            )
-            .chain(self.indexes.iter().map(|index| (&index.name, index.span)));
-        let names = names.map(|(name, span)| {
-            quote_spanned! {span=>
-                const _: () = ::retell_sdk::__private::names::assert_name(#name);
-            }
-        });
-        quote!(#(#names)*)
+        let columns = self
+            .columns
+            .iter()
+            .map(|column| (&column.name, column.name_span));
+        let indexes = self.indexes.iter().map(|index| (&index.name, index.span));
+        std::iter::once((&self.name, self.name_span))
+            .chain(columns)
+            .chain(indexes)
+            .map(|(name, span)| attributes::check_name(name, span))
+            .collect()
     }
+}
+
+fn key_type(ty: &Type) -> TokenStream {
+    quote_spanned!(ty.span()=> <#ty as ::retell_sdk::KeyColumn>::Key<'k>)
 }
 
 /// `ArticleLike` becomes `article_like`, and `HTTPRequest` becomes `http_request`.

@@ -1,0 +1,26 @@
+use retell_sdk::prelude::*;
+
+#[derive(Table)]
+#[table(name = "retell_articles")]
+struct Reserved {
+    #[key]
+    id: String,
+}
+
+#[derive(Table)]
+struct Columns {
+    #[key]
+    id: String,
+    #[column(name = "Title")]
+    title: String,
+}
+
+#[derive(Table)]
+struct Twice {
+    #[key]
+    id: String,
+    #[column(name = "id")]
+    other: String,
+}
+
+fn main() {}
