@@ -92,22 +92,52 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         access.request(replay).await.map_err(explain)?;
     }
     let watch = Stopwatch::start();
+    let mut built = None;
     if args.no_wait {
-        let hint = "`retell serve` builds it, or `retell catch-up` once";
-        context.printer.say(hint);
+        context
+            .printer
+            .say("`retell serve` builds it, or `retell catch-up` once");
     } else {
         let work = build(&mut access, context, &version, &name);
-        let built = super::interruptible(work).await;
-        if let Err(error) = built {
-            access.close().await;
-            return Err(error);
+        let position = match super::interruptible(work).await {
+            Ok(position) => position,
+            Err(error) => {
+                access.close().await;
+                return Err(error);
+            }
+        };
+        let seconds = watch.elapsed().as_secs_f64();
+        // What was there before this command is not its doing.
+        let events = if registered == Registered::AlreadyThere {
+            0
+        } else {
+            position
+        };
+        built = Some(Built { events, seconds });
+        if events > 0 {
+            context.printer.say(format_args!(
+                "{name} is ready at position {position}: {} events in {} ({} events/s)",
+                thousands(events as f64),
+                duration(seconds),
+                thousands(events as f64 / seconds)
+            ));
+        } else {
+            context
+                .printer
+                .say(format_args!("{name} is ready at position {position}"));
         }
         if args.promote {
             promote(&mut access, context, &version, &host).await?;
         }
     }
     access.close().await;
-    report(&host, context, &module, registered, &watch).await
+    report(&host, context, &module, registered, built).await
+}
+
+/// Positions gone over by this command, in how many seconds.
+struct Built {
+    events: u64,
+    seconds: f64,
 }
 
 fn read_module(file: &std::path::Path) -> anyhow::Result<Vec<u8>> {
@@ -186,26 +216,28 @@ async fn register(
         })
 }
 
-/// Works or watches until the version is ready.
+/// Works or watches until the version is ready, and returns its position.
 async fn build(
     access: &mut lifecycle::Access,
     context: &Context,
     version: &semver::Version,
     name: &str,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Position> {
     let mut bar = BuildBar::new(context.printer, name);
     let ended = access
         .until(|view| {
             let record = view.version(version)?;
+            let mut position = 0;
             if let Some(build) = record.successor.as_ref().or(record.current.as_ref())
                 && let Some(progress) = view.progress.get(&build.id)
             {
+                position = progress.position;
                 bar.show(
                     progress,
                     build.until.unwrap_or(Position::MAX).min(view.head),
                 );
             }
-            ended(view, version)
+            ended(view, version).map(|ended| ended.map(|()| position))
         })
         .await;
     bar.finish();
@@ -260,9 +292,10 @@ async fn promote(
     };
     match access.request(request).await {
         Ok(Done::Switched { from, to, position }) => {
+            let sentence = super::switch::sentence(from.as_ref(), &to, position);
             context
                 .printer
-                .say(super::switch::sentence(from.as_ref(), &to, position));
+                .say(format_args!("{}: {sentence}", access.projection()));
             Ok(())
         }
         Ok(_) => Ok(()),
@@ -288,7 +321,7 @@ async fn report(
     context: &Context,
     module: &Module,
     registered: Registered,
-    watch: &Stopwatch,
+    built: Option<Built>,
 ) -> anyhow::Result<()> {
     let manifest = module.manifest();
     let versions = host.catalog.versions(&manifest.name).await?;
@@ -296,25 +329,16 @@ async fn report(
         .iter()
         .find(|it| it.version.to_string() == manifest.version)
         .context("the version vanished from the catalog")?;
-    let path = record
-        .current
-        .as_ref()
-        .map(|build| host.places.of_build(build));
-    let position = path
-        .and_then(|path| lifecycle::observe(&path, 0))
-        .map_or(0, |seen| seen.position);
-    let events = if registered == Registered::AlreadyThere {
-        0
-    } else {
-        position
-    };
-    let seconds = watch.elapsed().as_secs_f64();
-    let events_per_s = if seconds > 0.0 {
-        events as f64 / seconds
-    } else {
-        0.0
-    };
     if context.printer.json {
+        let path = record
+            .current
+            .as_ref()
+            .map(|build| host.places.of_build(build));
+        let seen = path.and_then(|path| lifecycle::observe(&path, 0));
+        let Built { events, seconds } = built.unwrap_or(Built {
+            events: 0,
+            seconds: 0.0,
+        });
         return context.printer.json(&Report {
             projection: manifest.name.clone(),
             version: manifest.version.clone(),
@@ -326,24 +350,18 @@ async fn report(
             },
             state: record.status.state.word(),
             role: record.status.role.as_str(),
-            position,
+            position: seen.map_or(0, |it| it.position),
             events,
             seconds,
-            events_per_s,
+            events_per_s: if seconds > 0.0 {
+                events as f64 / seconds
+            } else {
+                0.0
+            },
         });
     }
-    let printer = context.printer;
-    if record.status.state == State::Ready && registered != Registered::AlreadyThere {
-        printer.say(format_args!(
-            "{} is ready at position {position}: {} events in {} ({} events/s)",
-            record.name(),
-            thousands(events as f64),
-            duration(seconds),
-            thousands(events_per_s)
-        ));
-    }
-    if record.status.state == State::Ready && record.status.role != Role::Live {
-        let name = record.name();
+    if record.status.state == State::Ready && record.status.role == Role::None {
+        let (printer, name) = (context.printer, record.name());
         printer.say(format_args!("look at it:   retell query {name} 'SELECT …'"));
         printer.say(format_args!("make it live: retell promote {name}"));
     }
