@@ -4,4 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod append;
 mod build;
+mod events;
+mod instance;

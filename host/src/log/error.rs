@@ -61,7 +61,7 @@ pub enum LogError {
     Create { path: PathBuf, source: Cause },
     #[error("the event log at {path} can't be written to")]
     ReadOnly { path: PathBuf, source: Cause },
-    #[error("no room to write to the event log at {path}: the disk is full or a quota is reached")]
+    #[error("can't write to the event log at {path}: the disk is full, or a quota is reached")]
     Full { path: PathBuf, source: Cause },
     #[error("the event log at {path} was in use by another process for {waited_s} seconds")]
     Busy { path: PathBuf, waited_s: u64 },

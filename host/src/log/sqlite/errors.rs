@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::limits::LOG_BUSY_TIMEOUT;
 use crate::log::LogError;
@@ -10,6 +10,17 @@ use crate::log::LogError;
 /// What a failed step means for the log at `path`.
 pub(super) fn explain(path: &Path, doing: &'static str, error: rusqlite::Error) -> LogError {
     let path = path.to_owned();
+    // SQLite reports a quota or a limit on file sizes as a failed write.
+    let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
+    if matches!(
+        extended,
+        ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_TRUNCATE | ffi::SQLITE_IOERR_SHMSIZE
+    ) {
+        return LogError::Full {
+            path,
+            source: error.into(),
+        };
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => LogError::Full {
             path,

@@ -9,6 +9,7 @@ mod query;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod type_names;
 mod verify;
 mod watch;
 mod writer;

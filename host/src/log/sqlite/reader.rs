@@ -6,7 +6,6 @@
 //! came until now. A plain `type IN (…) ORDER BY position LIMIT n` would sort everything that is
 //! left of the log for each chunk.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, Row, params_from_iter};
@@ -15,6 +14,7 @@ use super::Shared;
 use super::connection::open_reader;
 use super::errors::explain;
 use super::query;
+use super::type_names::TypeNames;
 use crate::event::Position;
 use crate::log::{EnvelopeParts, EventChunk, LogError, LogReader, TypeFilter};
 
@@ -23,14 +23,14 @@ const SPARSE: u64 = 8;
 /// … and with more than one in so many, the scan is faster again.
 const DENSE: u64 = 4;
 /// Events looked at in one read, so that a snapshot never lasts long.
-const SCANNED_MAX: u64 = 65_536;
+pub(super) const SCANNED_MAX: u64 = 65_536;
 /// More types than this are always scanned for: each costs a search in every window.
 const INDEXED_TYPES_MAX: usize = 256;
 
 pub(super) struct SqliteReader {
-    connection: Connection,
+    pub(super) connection: Connection,
     shared: Arc<Shared>,
-    columns: Columns,
+    pub(super) columns: Columns,
     names: TypeNames,
     wanted: Option<Vec<String>>,
     pace: Pace,
@@ -39,11 +39,11 @@ pub(super) struct SqliteReader {
 }
 
 /// The statements, with just the columns that were asked for.
-struct Columns {
+pub(super) struct Columns {
     parts: EnvelopeParts,
-    scan: String,
-    fetch: String,
-    window: String,
+    pub(super) scan: String,
+    pub(super) fetch: String,
+    pub(super) window: String,
 }
 
 /// How dense the wanted events are, and thus how to look for them.
@@ -268,7 +268,7 @@ impl LogReader for SqliteReader {
         if let Some(head) = read.map_err(failed)? {
             return Err(shorter(head));
         }
-        if self.names.overflowed {
+        if self.names.overflowed() {
             return Err(LogError::TooManyTypes {
                 path: shared.path.clone(),
             });
@@ -305,97 +305,5 @@ impl Columns {
                  WHERE position > ? AND position <= ? AND type IN ({types}) ORDER BY position"
             ),
         }
-    }
-}
-
-/// Which types are wanted, and the numbers they have in the chunks.
-struct TypeNames {
-    /// Number by name; `None`: not wanted. Unknown names are wanted unless there is a filter.
-    codes: HashMap<Box<str>, Option<u16>>,
-    names: Vec<String>,
-    filtered: bool,
-    /// Types come in runs: the last one met.
-    last: String,
-    last_code: Option<u16>,
-    /// A type came that no number was left for.
-    overflowed: bool,
-}
-
-impl TypeNames {
-    fn new(wanted: Option<&[String]>) -> Self {
-        let mut known = Self {
-            codes: HashMap::new(),
-            names: Vec::new(),
-            filtered: wanted.is_some(),
-            last: String::new(),
-            last_code: None,
-            overflowed: false,
-        };
-        for name in wanted.unwrap_or_default() {
-            known.add(name);
-        }
-        known
-    }
-
-    fn add(&mut self, name: &str) -> Option<u16> {
-        let Ok(code) = u16::try_from(self.names.len()) else {
-            self.overflowed = true;
-            return None;
-        };
-        self.names.push(name.to_owned());
-        self.codes.insert(name.into(), Some(code));
-        Some(code)
-    }
-
-    /// Chunks keep the numbers they have given out; a chunk that another reader filled brings its
-    /// own.
-    fn agree_with(&mut self, chunk: &mut EventChunk) {
-        if chunk.type_names.len() <= self.names.len() && self.names.starts_with(&chunk.type_names) {
-            chunk
-                .type_names
-                .extend_from_slice(&self.names[chunk.type_names.len()..]);
-            return;
-        }
-        let before = std::mem::take(&mut self.names);
-        self.last.clear();
-        for name in &chunk.type_names {
-            if !self.filtered || self.codes.get(name.as_str()).is_some_and(Option::is_some) {
-                self.add(name);
-            } else {
-                self.names.push(name.clone());
-            }
-        }
-        for name in before {
-            if !self.names.contains(&name) {
-                self.add(&name);
-            }
-        }
-        chunk.type_names.clone_from(&self.names);
-    }
-
-    /// The number of a type in the chunk, or `None` if it is not wanted.
-    fn code(&mut self, name: &str, chunk: &mut EventChunk) -> Option<u16> {
-        if self.last == name {
-            return self.last_code;
-        }
-        let code = match self.codes.get(name) {
-            Some(code) => *code,
-            None if self.filtered => {
-                // Remembered, so that the next one is found at once.
-                self.codes.insert(name.into(), None);
-                None
-            }
-            None => {
-                let code = self.add(name);
-                if code.is_some() {
-                    chunk.type_names.push(name.to_owned());
-                }
-                code
-            }
-        };
-        self.last.clear();
-        self.last.push_str(name);
-        self.last_code = code;
-        code
     }
 }

@@ -2,6 +2,7 @@
 
 mod append_only;
 mod opening;
+mod reading;
 
 use std::path::PathBuf;
 use std::sync::Arc;

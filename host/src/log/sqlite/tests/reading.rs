@@ -1,0 +1,125 @@
+//! What reading costs, whatever is in the log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::Connection;
+
+use super::super::reader::{SCANNED_MAX, SqliteReader};
+use super::{OpenMode, SqliteLog};
+use crate::log::{EnvelopeParts, EventChunk, LogReader, TypeFilter};
+
+const EVENTS: u64 = 1_000_000;
+/// One event in so many is of the type `Rare`.
+const RARE: u64 = 5_000;
+
+/// A million events, written by SQL alone: the triggers and the hash chain are not what is
+/// looked at here.
+async fn large_log(folder: &tempfile::TempDir) -> SqliteLog {
+    let path = folder.path().join("log.db");
+    let log = SqliteLog::open(&path, OpenMode::CreateIfMissing)
+        .await
+        .unwrap();
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(&format!(
+            "PRAGMA synchronous = OFF; PRAGMA cache_size = -200000;
+             DROP TRIGGER events_insert; DROP INDEX events_id; DROP INDEX events_stream;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {EVENTS})
+             INSERT INTO events
+                 (position, stream, revision, id, type, recorded_at, hash, payload)
+             SELECT i, '', i, '', CASE WHEN i % {RARE} = 0 THEN 'Rare' WHEN i % 2 THEN 'A' ELSE 'B' END,
+                    0, zeroblob(32), '1'
+             FROM n"
+        ))
+        .unwrap();
+    log
+}
+
+fn reader(log: &SqliteLog, types: &[&str]) -> SqliteReader {
+    let types = TypeFilter::Only(types.iter().map(|&name| name.to_owned()).collect());
+    SqliteReader::open(Arc::clone(&log.shared), types, EnvelopeParts::default()).unwrap()
+}
+
+/// Reads the whole log; gives the events found and the most steps of SQLite's virtual machine
+/// that one chunk took, in thousands.
+fn read_all(reader: &mut SqliteReader, chunk: &mut EventChunk) -> (u64, u64) {
+    let steps = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&steps);
+    let count = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    reader
+        .connection
+        .progress_handler(1_000, Some(count))
+        .unwrap();
+    let (mut after, mut events, mut most) = (0, 0, 0);
+    while after < EVENTS {
+        steps.store(0, Ordering::Relaxed);
+        reader.read(after, u64::MAX, chunk).unwrap();
+        most = most.max(steps.load(Ordering::Relaxed));
+        assert!(chunk.reached > after);
+        after = chunk.reached;
+        events += chunk.len() as u64;
+    }
+    (events, most)
+}
+
+#[tokio::test]
+async fn a_chunk_costs_what_it_returns() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = large_log(&folder).await;
+    // Few wanted events: after the first look, the rest comes from the index.
+    let mut chunk = EventChunk::new(20, 1 << 20);
+    let (events, most) = read_all(&mut reader(&log, &["Rare", "Rarer"]), &mut chunk);
+    assert_eq!(events, EVENTS / RARE);
+    assert!(
+        most < 2 * SCANNED_MAX / 100,
+        "{most} thousand steps for 20 events"
+    );
+    // Many wanted events: a chunk neither sorts nor collects the rest of the log.
+    let mut chunk = EventChunk::new(1_000, 1 << 20);
+    let (events, most) = read_all(&mut reader(&log, &["A"]), &mut chunk);
+    assert_eq!(events, EVENTS / 2);
+    assert!(most < 100, "{most} thousand steps for 1,000 events");
+    // Nothing wanted at all: a few windows, each twice the last.
+    let mut absent = reader(&log, &["Unknown"]);
+    let (events, _) = read_all(&mut absent, &mut chunk);
+    assert_eq!(events, 0);
+    let began = std::time::Instant::now();
+    absent.read(0, u64::MAX, &mut chunk).unwrap();
+    assert_eq!(chunk.reached, EVENTS);
+    eprintln!(
+        "a look at {EVENTS} events of other types took {:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn the_index_is_used_and_nothing_wide_is_sorted() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = SqliteLog::open(folder.path().join("log.db"), OpenMode::CreateIfMissing)
+        .await
+        .unwrap();
+    let reader = reader(&log, &["A", "B"]);
+    let plan = |sql: &str| -> String {
+        let mut statement = reader
+            .connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .unwrap();
+        let mut rows = statement.raw_query();
+        let mut steps = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            steps.push(row.get::<_, String>(3).unwrap());
+        }
+        steps.join("\n")
+    };
+    insta::assert_snapshot!(plan(&reader.columns.scan), @"SEARCH events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)");
+    insta::assert_snapshot!(plan(&reader.columns.fetch), @"SEARCH events USING INTEGER PRIMARY KEY (rowid=?)");
+    // The sort is of the positions of one window.
+    insta::assert_snapshot!(plan(&reader.columns.window), @r"
+    SEARCH events USING COVERING INDEX events_type (type=? AND rowid>? AND rowid<?)
+    USE TEMP B-TREE FOR ORDER BY
+    ");
+}
