@@ -87,13 +87,9 @@ async fn a_chunk_costs_what_it_returns() {
     let mut absent = reader(&log, &["Unknown"]);
     let (events, _) = read_all(&mut absent, &mut chunk);
     assert_eq!(events, 0);
-    let began = std::time::Instant::now();
+    // The window is as wide as the log by now.
     absent.read(0, u64::MAX, &mut chunk).unwrap();
     assert_eq!(chunk.reached, EVENTS);
-    eprintln!(
-        "a look at {EVENTS} events of other types took {:?}",
-        began.elapsed()
-    );
 }
 
 #[tokio::test]
