@@ -175,7 +175,7 @@ pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result
             "{projection}@{version} is at position {position}"
         ));
     }
-    if all.is_empty() {
+    if all.is_empty() && failed.is_empty() {
         context.printer.say("there is nothing to catch up");
     }
     report_failed(&failed)

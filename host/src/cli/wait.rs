@@ -9,6 +9,7 @@ use super::printer::TimedOut;
 use super::session::{self, parse_name};
 use crate::clock::Stopwatch;
 use crate::event::Position;
+use crate::lifecycle::state::Halt;
 use crate::lifecycle::{self, names};
 use crate::log::sqlite::OpenMode;
 
@@ -67,18 +68,27 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             return Ok(());
         }
         if watch.elapsed() >= Duration::from_millis(args.timeout_ms) {
-            let halted = match version.status.halt.word() {
-                "none" => String::new(),
-                halt => format!(", and it is {halt}"),
+            let name = version.name();
+            let (halted, hint) = match version.status.halt {
+                Halt::None => (
+                    "",
+                    "is a host running? `retell serve` keeps versions up to date".into(),
+                ),
+                Halt::Paused => (
+                    ", and it is paused",
+                    format!("let it go on: `retell resume {name}`"),
+                ),
+                Halt::Failed { .. } => (
+                    ", and it failed",
+                    format!("see why: `retell status {name}`"),
+                ),
             };
             return Err(TimedOut {
                 message: format!(
                     "{} is at position {position}, not at {} after {} ms{halted}",
-                    version.name(),
-                    args.position,
-                    args.timeout_ms
+                    name, args.position, args.timeout_ms
                 ),
-                hint: Some("is a host running? `retell serve` keeps versions up to date".into()),
+                hint: Some(hint),
             }
             .into());
         }

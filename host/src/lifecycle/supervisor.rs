@@ -218,7 +218,10 @@ impl Supervisor {
         match progress.end() {
             Some(End::Failed { reason }) => {
                 self.workers.remove(&build.id);
-                tracing::warn!("{} failed: {reason}", version.name());
+                // A command says so itself when it ends with it.
+                if !self.gives_up {
+                    tracing::warn!("{} failed: {reason}", version.name());
+                }
                 self.change(
                     &version.version,
                     Change::Fail {
