@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! make demo
-//! cargo run --example demo -- 1000000      # with more events
+//! cargo run --example demo -- 1000000            # with more events
+//! cargo run --example demo -- 1000000 FOLDER     # which is emptied first
 //! ```
 
 #[path = "../steps/mod.rs"]
@@ -13,7 +14,7 @@ mod steps;
 mod content;
 mod readers;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -28,9 +29,9 @@ const SEED: u64 = 1;
 fn main() -> Result<()> {
     let events = match std::env::args().nth(1) {
         None => 100_000,
-        Some(text) => text.parse().context("usage: demo [EVENTS]")?,
+        Some(text) => text.parse().context("usage: demo [EVENTS [FOLDER]]")?,
     };
-    let data = fresh_folder()?;
+    let data = fresh_folder(std::env::args_os().nth(2))?;
     let steps = Steps::new(&data)?;
     append_content(&steps, events)?;
     let (figures, readers) = versions_of_articles(&steps)?;
@@ -113,7 +114,7 @@ fn versions_of_articles(steps: &Steps) -> Result<(Vec<(&'static str, Duration)>,
     steps.run(&[
         "query",
         "articles",
-        "select id, title, author_name, deleted_at from article where deleted order by deleted_at limit 3",
+        "select id, title, author_name, datetime(deleted_at / 1000000, 'unixepoch') as deleted_at from article where deleted order by deleted_at limit 3",
     ])?;
 
     explain("Nobody needs version 1 any more: retiring it drops its tables.");
@@ -157,6 +158,10 @@ fn append_content(steps: &Steps, events: u64) -> Result<()> {
 
 /// The same cycle on real input, in an example of its own that lies beside this one.
 fn git_history() -> Result<()> {
+    if !Path::new(env!("CARGO_MANIFEST_DIR")).join(".git").exists() {
+        explain("This is no git repository, so its history is left out (examples/git_history).");
+        return Ok(());
+    }
     explain("The same on real input: the history of this repository (examples/git_history).");
     let here = std::env::current_exe()?;
     let status = Command::new(here.with_file_name("git_history"))
@@ -168,14 +173,16 @@ fn git_history() -> Result<()> {
     Ok(())
 }
 
-/// The instance stays in the target folder, so that it can be looked at afterwards.
-fn fresh_folder() -> Result<PathBuf> {
-    let here = std::env::current_exe()?;
-    let target = here
-        .ancestors()
-        .nth(3)
-        .context("this example is not in a target folder")?;
-    let folder = target.join("demo");
+/// By default the instance stays in the target folder, so that it can be looked at afterwards.
+fn fresh_folder(chosen: Option<OsString>) -> Result<PathBuf> {
+    let folder = match chosen {
+        Some(folder) => PathBuf::from(folder),
+        None => std::env::current_exe()?
+            .ancestors()
+            .nth(3)
+            .context("this example is not in a target folder")?
+            .join("demo"),
+    };
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }

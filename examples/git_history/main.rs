@@ -11,10 +11,11 @@
 mod steps;
 
 mod history;
+mod tree;
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -52,7 +53,7 @@ fn walk_through(steps: &Steps, repository: &Path) -> Result<()> {
     steps.run(&[
         "query",
         "git_tree",
-        "select path, author, time from file order by time desc, path limit 5",
+        "select path, author, datetime(time / 1000000, 'unixepoch') as changed from file order by time desc, path limit 5",
     ])?;
 
     explain("That table must be what git itself says of HEAD, file by file.");
@@ -112,49 +113,15 @@ fn append_history(steps: &Steps, repository: &Path) -> Result<()> {
 
 /// Compares mode, blob and name of every file, and returns how many there are.
 fn compare_with_git(steps: &Steps, repository: &Path) -> Result<usize> {
-    let rows = steps.ask(&[
-        "--json",
-        "query",
-        "git_tree",
-        "select mode, blob, path from file order by path",
-    ])?;
-    let rows: Vec<serde_json::Value> = serde_json::from_str(&rows)?;
-    let mut retold: Vec<String> = rows
-        .iter()
-        .map(|row| {
-            let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
-            format!("{} {} {}", text("mode"), text("blob"), text("path"))
-        })
-        .collect();
-    retold.sort();
-
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(repository)
-        .args(["ls-tree", "-r", "-z", "--full-tree", "HEAD"])
-        .output()?;
-    let mut expected = Vec::new();
-    for entry in output.stdout.split(|byte| *byte == 0) {
-        let Some(tab) = entry.iter().position(|byte| *byte == b'\t') else {
-            continue;
-        };
-        let head = String::from_utf8_lossy(&entry[..tab]);
-        let parts: Vec<&str> = head.split(' ').collect();
-        let [mode, _, blob] = parts[..] else {
-            bail!("git ls-tree printed {head:?}");
-        };
-        expected.push(format!(
-            "{mode} {blob} {}",
-            history::escape_path(&entry[tab + 1..])
-        ));
-    }
-    expected.sort();
-    if let Some(first) = retold
+    let rows = steps.ask(&["--json", "query", "git_tree", tree::SQL])?;
+    let retold = tree::of_rows(&rows)?;
+    let expected = tree::of_git(repository)?;
+    let difference = retold
         .iter()
         .zip(&expected)
-        .find(|(left, right)| left != right)
-    {
-        bail!("retell has {}, and git has {}", first.0, first.1);
+        .find(|(left, right)| left != right);
+    if let Some((left, right)) = difference {
+        bail!("retell has {left}, and git has {right}");
     }
     if retold.len() != expected.len() {
         bail!(

@@ -4,7 +4,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+// What the git history example is made of.
+#[path = "../../examples/git_history/history.rs"]
+mod history;
+#[path = "../../examples/git_history/tree.rs"]
+mod tree;
+
 mod append;
 mod build;
 mod events;
+mod examples;
+mod git_tree;
 mod instance;
+mod repository;
