@@ -173,7 +173,10 @@ impl History {
         // Much alike, so that a change beside a rename is still found to be a rename.
         let mut text = "a line that all files have\n".repeat(8);
         for _ in 0..self.random.random_range(0..4) {
-            text.push_str(&format!("line {}\n", self.random.random_range(0..50)));
+            let number: u8 = self.random.random_range(0..50);
+            text.push_str("line ");
+            text.push_str(&number.to_string());
+            text.push('\n');
         }
         self.file_line(&format!("M {mode} inline "), &[&path]);
         let data = format!("data {}\n{text}\n", text.len());

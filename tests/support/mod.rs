@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::SystemTime;
 
 /// The `retell` binary that cargo built for this test run.
@@ -16,7 +16,7 @@ pub(crate) fn retell() -> Command {
 pub(crate) fn guest(name: &str) -> PathBuf {
     static BUILT: LazyLock<Mutex<HashMap<String, PathBuf>>> = LazyLock::new(Mutex::default);
     // A test that failed while it held the lock must not fail the others.
-    let mut built = BUILT.lock().unwrap_or_else(|poison| poison.into_inner());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     built
         .entry(name.to_owned())
         .or_insert_with(|| build_guest(name))
