@@ -58,18 +58,12 @@ impl<T: Table> Cache<T> {
     }
 
     /// The row, to be changed in place. Call [`changed`](Self::changed) afterwards.
-    pub(crate) fn row_mut(&mut self, place: Place) -> Option<&mut T> {
-        self.entries[place.0].row.as_mut()
+    pub(crate) fn row_mut(&mut self, place: Place) -> &mut Option<T> {
+        &mut self.entries[place.0].row
     }
 
-    /// The row itself; it counts as absent until it is set again.
     pub(crate) fn set(&mut self, place: Place, row: Option<T>) {
         self.entries[place.0].row = row;
-    }
-
-    pub(crate) fn key(&self, place: Place) -> &[u8] {
-        let entry = &self.entries[place.0];
-        &self.keys[entry.key_start as usize..entry.key_end as usize]
     }
 
     /// Finds the entry of a key, or makes one with what `row` says.

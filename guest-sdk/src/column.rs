@@ -61,6 +61,9 @@ pub trait KeyColumn: IndexColumn + Required {
     /// How a key is given to `get` and its like: `&str` for a `String`, numbers by value.
     type Key<'k>: Copy;
 
+    /// Whether the value is this key.
+    fn is(&self, key: Self::Key<'_>) -> bool;
+
     /// Appends a key that came from outside; it is checked.
     fn push(key: Self::Key<'_>, column: &str, out: &mut Vec<u8>) -> Result<(), ValueError>;
 }
@@ -126,6 +129,10 @@ macro_rules! plain_keys {
         impl KeyColumn for $ty {
             type Key<'k> = $ty;
 
+            #[allow(clippy::float_cmp, reason = "a key is the very same number")]
+            fn is(&self, key: $ty) -> bool {
+                *self == key
+            }
             fn push(key: $ty, column: &str, out: &mut Vec<u8>) -> Result<(), ValueError> {
                 key.check(column)?;
                 key.push_key(out);
@@ -249,6 +256,9 @@ impl IndexColumn for String {
 impl KeyColumn for String {
     type Key<'k> = &'k str;
 
+    fn is(&self, key: &str) -> bool {
+        self == key
+    }
     fn push(key: &str, column: &str, out: &mut Vec<u8>) -> Result<(), ValueError> {
         check_text(column, key)?;
         key::push_text(out, key);
@@ -298,6 +308,9 @@ impl IndexColumn for Vec<u8> {
 impl KeyColumn for Vec<u8> {
     type Key<'k> = &'k [u8];
 
+    fn is(&self, key: &[u8]) -> bool {
+        self == key
+    }
     fn push(key: &[u8], _: &str, out: &mut Vec<u8>) -> Result<(), ValueError> {
         key::push_bytes(out, key);
         Ok(())

@@ -74,8 +74,9 @@ struct TableSlot {
 impl Db<'_> {
     /// The row with this key.
     pub fn get<T: Table>(&mut self, key: T::Key<'_>) -> Result<Option<&T>> {
-        let place = self.load::<T>(key)?;
-        Ok(self.cache::<T>()?.0.row(place))
+        let (cache, mut rest) = self.cache::<T>()?;
+        let place = rest.load(cache, key)?;
+        Ok(cache.row(place))
     }
 
     /// Whether there is a row with this key.
@@ -114,8 +115,16 @@ impl Db<'_> {
         key: T::Key<'_>,
         change: impl FnOnce(&mut T) -> Result<()>,
     ) -> Result<bool> {
-        let place = self.load::<T>(key)?;
-        self.change(place, change)
+        let event = self.event;
+        let (cache, mut rest) = self.cache::<T>()?;
+        let place = rest.load(cache, key)?;
+        let Some(row) = cache.row_mut(place) else {
+            return Ok(false);
+        };
+        change(row)?;
+        check_changed(row, key)?;
+        cache.changed(place, event);
+        Ok(true)
     }
 
     /// Changes the row with this key, or the one that `insert` makes if there is none: the way to
@@ -139,15 +148,13 @@ impl Db<'_> {
         insert: impl FnOnce() -> T,
         change: impl FnOnce(&mut T),
     ) -> Result<()> {
-        let place = self.load::<T>(key)?;
-        let (cache, _) = self.cache::<T>()?;
-        if cache.row(place).is_none() {
-            cache.set(place, Some(insert()));
-        }
-        self.change(place, |row| {
-            change(row);
-            Ok(())
-        })?;
+        let event = self.event;
+        let (cache, mut rest) = self.cache::<T>()?;
+        let place = rest.load(cache, key)?;
+        let row = cache.row_mut(place).get_or_insert_with(insert);
+        change(row);
+        check_changed(row, key)?;
+        cache.changed(place, event);
         Ok(())
     }
 
@@ -223,16 +230,22 @@ impl Db<'_> {
     ) -> Result<usize> {
         let rows = self.scan(index, prefix)?;
         let count = rows.len();
-        for row in rows {
-            let (cache, rest) = self.cache::<T>()?;
+        let event = self.event;
+        let (cache, rest) = self.cache::<T>()?;
+        let mut key_after = Vec::new();
+        for mut row in rows {
             rest.key.clear();
             row.push_own_key(rest.key);
+            change(&mut row);
+            row.check()?;
+            key_after.clear();
+            row.push_own_key(&mut key_after);
+            if key_after != *rest.key {
+                return Err(key_changed::<T>());
+            }
             let place = cache.find_or_insert(rest.key, || None);
             cache.set(place, Some(row));
-            self.change(place, |row: &mut T| {
-                change(row);
-                Ok(())
-            })?;
+            cache.changed(place, event);
         }
         Ok(count)
     }
@@ -240,44 +253,6 @@ impl Db<'_> {
     /// Writes a line to the host's log. Replays write it again, so it is for finding faults.
     pub fn log(&mut self, level: Level, message: &str) {
         self.host.log(level as u8, message);
-    }
-
-    /// Fetches the row unless the batch has touched it already.
-    fn load<T: Table>(&mut self, key: T::Key<'_>) -> Result<Place> {
-        let (cache, mut rest) = self.cache::<T>()?;
-        rest.encode::<T>(key)?;
-        let (table, host) = (cache.table, &mut *rest.host);
-        let key = &*rest.key;
-        Ok(cache.find_or_insert(key, || {
-            let packed = host.get_many(table, key, &[end(key)]);
-            let row = packed.iter().next().filter(|row| !row.is_empty());
-            row.map(read_row::<T>)
-        }))
-    }
-
-    /// Changes the row in place, checks it and notes the change; `false` if there is no row.
-    fn change<T: Table>(
-        &mut self,
-        place: Place,
-        change: impl FnOnce(&mut T) -> Result<()>,
-    ) -> Result<bool> {
-        let event = self.event;
-        let (cache, rest) = self.cache::<T>()?;
-        let Some(row) = cache.row_mut(place) else {
-            return Ok(false);
-        };
-        change(row)?;
-        row.check()?;
-        rest.key.clear();
-        row.push_own_key(rest.key);
-        if *cache.key(place) != **rest.key {
-            return Err(Error::new(format!(
-                "table `{}`: an update changed the key of a row; delete the row and put another",
-                T::NAME
-            )));
-        }
-        cache.changed(place, event);
-        Ok(true)
     }
 
     fn cache<T: Table>(&mut self) -> Result<(&mut Cache<T>, Rest<'_>)> {
@@ -311,12 +286,42 @@ struct Rest<'a> {
 }
 
 impl Rest<'_> {
+    /// Fetches the row unless the batch has touched it already.
+    fn load<T: Table>(&mut self, cache: &mut Cache<T>, key: T::Key<'_>) -> Result<Place> {
+        self.encode::<T>(key)?;
+        let (table, host) = (cache.table, &mut *self.host);
+        let key = &*self.key;
+        Ok(cache.find_or_insert(key, || {
+            let packed = host.get_many(table, key, &[end(key)]);
+            let row = packed.iter().next().filter(|row| !row.is_empty());
+            row.map(read_row::<T>)
+        }))
+    }
+
     /// Makes `key` the encoded key.
     fn encode<T: Table>(&mut self, key: T::Key<'_>) -> Result<()> {
         self.key.clear();
         T::push_key(key, self.key).map_err(in_table::<T>)?;
         check_key_length(format_args!("table `{}`: the key", T::NAME), self.key.len())
     }
+}
+
+/// Checks a row that was changed in place.
+fn check_changed<T: Table>(row: &T, key: T::Key<'_>) -> Result<()> {
+    row.check()?;
+    if row.has_key(key) {
+        Ok(())
+    } else {
+        Err(key_changed::<T>())
+    }
+}
+
+#[cold]
+fn key_changed<T: Table>() -> Error {
+    Error::new(format!(
+        "table `{}`: an update changed the key of a row; delete the row and put another",
+        T::NAME
+    ))
 }
 
 fn in_table<T: Table>(error: retell_contract::ValueError) -> Error {

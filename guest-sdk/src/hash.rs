@@ -26,14 +26,25 @@ impl FixedHasher {
 
 impl Hasher for FixedHasher {
     fn write(&mut self, bytes: &[u8]) {
+        // The length is part of it, or zeros at the end would not count.
+        self.add(bytes.len() as u64);
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
             self.add(u64::from_le_bytes(*word));
         }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        // The length is part of it, or zeros at the end would not count.
-        self.add(u64::from_le_bytes(last) ^ (bytes.len() as u64) << 56);
+        if rest.is_empty() {
+            return;
+        }
+        // Pieces of fixed size that overlap: copying a few bytes would take a call.
+        self.add(if let Some(last) = bytes.last_chunk::<8>() {
+            u64::from_le_bytes(*last)
+        } else if let (Some(first), Some(last)) = (rest.first_chunk::<4>(), rest.last_chunk::<4>())
+        {
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+        } else {
+            rest.iter()
+                .fold(0, |word, &byte| word << 8 | u64::from(byte))
+        });
     }
 
     fn write_u8(&mut self, value: u8) {

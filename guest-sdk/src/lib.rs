@@ -97,8 +97,8 @@ pub use types::{Json, Timestamp, Uuid};
 /// For the code that the macros write.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::batch::{Batch, Envelope, Row};
-    pub use crate::changes::{ChangeSet, Failure};
+    pub use crate::batch::{Batch, Cells, Envelope, Row};
+    pub use crate::changes::{ChangeSet, Failure, PackedRows};
     pub use crate::db::{Host, Tables};
     pub use crate::event::{Shapes, arm, defaulted, field, optional, patched, required, take_json};
     pub use crate::projection::run;

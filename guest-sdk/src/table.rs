@@ -27,6 +27,9 @@ pub trait Table: Sized + 'static {
 
     fn definition() -> manifest::Table;
 
+    /// Whether this is the row of the key.
+    fn has_key(&self, key: Self::Key<'_>) -> bool;
+
     /// Appends a key to the bytes, after checking it.
     fn push_key(key: Self::Key<'_>, out: &mut Vec<u8>) -> Result<(), ValueError>;
 

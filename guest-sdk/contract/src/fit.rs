@@ -325,12 +325,13 @@ fn locate(
     let unreadable = |error: serde_json::Error| FieldError::Payload {
         reason: error.to_string(),
     };
-    let whole: &RawValue = serde_json::from_str(payload).map_err(unreadable)?;
+    let text = payload.trim_matches([' ', '\t', '\n', '\r']);
     let mut walk = Walk {
         base: payload.as_ptr().addr(),
         spans,
     };
-    walk.descend(&tree.root, whole).map_err(unreadable)
+    walk.found(&tree.root, text);
+    walk.descend(&tree.root, text).map_err(unreadable)
 }
 
 struct Walk<'s> {
@@ -340,17 +341,32 @@ struct Walk<'s> {
 }
 
 impl Walk<'_> {
-    fn descend(&mut self, node: &Node, raw: &RawValue) -> Result<(), serde_json::Error> {
-        let text = raw.get();
+    /// Notes the value of a node.
+    fn found(&mut self, node: &Node, text: &str) {
         if let Some(slot) = node.slot {
             let start = text.as_ptr().addr() - self.base;
             self.spans[slot] = Some((start, start + text.len()));
         }
-        if !node.children.is_empty() && text.starts_with(['{', '[']) {
-            serde_json::Deserializer::from_str(text)
-                .deserialize_any(Children { walk: self, node })?;
+    }
+
+    /// Reads the text, which must be one JSON value, for the children of a node.
+    fn descend(&mut self, node: &Node, text: &str) -> Result<(), serde_json::Error> {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        if node.children.is_empty() || !text.starts_with(['{', '[']) {
+            deserializer.deserialize_ignored_any(IgnoredAny)?;
+        } else {
+            deserializer.deserialize_any(Children { walk: self, node })?;
         }
-        Ok(())
+        deserializer.end()
+    }
+
+    /// Notes the value of a child, which is valid JSON, and what is in it.
+    fn enter(&mut self, child: &Node, raw: &RawValue) -> Result<(), serde_json::Error> {
+        self.found(child, raw.get());
+        if child.children.is_empty() {
+            return Ok(());
+        }
+        self.descend(child, raw.get())
     }
 
     fn forget(&mut self, node: &Node) {
@@ -384,9 +400,8 @@ impl<'de> Visitor<'de> for Children<'_, '_, '_> {
             };
             let raw: &RawValue = map.next_value()?;
             self.walk.forget(child);
-            self.walk
-                .descend(child, raw)
-                .map_err(serde::de::Error::custom)?;
+            let entered = self.walk.enter(child, raw);
+            entered.map_err(serde::de::Error::custom)?;
         }
         Ok(())
     }
@@ -395,10 +410,8 @@ impl<'de> Visitor<'de> for Children<'_, '_, '_> {
         let mut index = 0usize;
         while let Some(raw) = seq.next_element::<&RawValue>()? {
             if let Some(child) = self.node.child(&index.to_string()) {
-                let child = &self.node.children[child].1;
-                self.walk
-                    .descend(child, raw)
-                    .map_err(serde::de::Error::custom)?;
+                let entered = self.walk.enter(&self.node.children[child].1, raw);
+                entered.map_err(serde::de::Error::custom)?;
             }
             index += 1;
         }

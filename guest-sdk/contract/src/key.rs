@@ -100,15 +100,18 @@ pub fn push_bool(out: &mut Vec<u8>, value: bool) {
 pub fn push_i64(out: &mut Vec<u8>, value: i64) {
     let magnitude = value.unsigned_abs();
     let length = 8 - magnitude.leading_zeros() / 8;
-    let mut bytes = magnitude.to_be_bytes();
     let length_byte = length.to_le_bytes()[0];
-    if value < 0 {
-        bytes = (!magnitude).to_be_bytes();
-        out.push(ZERO - length_byte);
+    let (tag, bits) = if value < 0 {
+        (ZERO - length_byte, !magnitude)
     } else {
-        out.push(ZERO + length_byte);
-    }
-    out.extend_from_slice(&bytes[8 - usize::from(length_byte)..]);
+        (ZERO + length_byte, magnitude)
+    };
+    out.push(tag);
+    let end = out.len() + usize::from(length_byte);
+    // Copying eight bytes and dropping the last ones is faster than copying a few.
+    let leading = bits.checked_shl(64 - 8 * length).unwrap_or(0);
+    out.extend_from_slice(&leading.to_be_bytes());
+    out.truncate(end);
 }
 
 /// Negative zero is encoded as zero.

@@ -155,6 +155,9 @@ impl TableInput {
             let message = "a table needs a key: mark the field (or fields) with `#[key]`";
             return Err(Error::new_spanned(&input.ident, message));
         }
+        for &column in &table.key {
+            check_key_type(&table.columns[column].ty)?;
+        }
         for (index, unique) in &attributes.indexes {
             let span = index.columns[0].span();
             let columns = table.find_all(&index.columns)?;
@@ -261,6 +264,9 @@ impl TableInput {
         if self.indexes.len() == 16 {
             return Err(Error::new(span, "a table has at most 16 indexes"));
         }
+        for &column in &columns {
+            check_ordered(&self.columns[column].ty)?;
+        }
         self.indexes.push(Index {
             name,
             span,
@@ -282,27 +288,29 @@ impl TableInput {
         let unique = self.indexes.iter().any(|index| index.unique);
         let key_types: Vec<_> = self.key.iter().map(|&i| &self.columns[i].ty).collect();
         let key_names: Vec<_> = self.key.iter().map(|&i| &self.columns[i].name).collect();
-        let (key_type, push_key) = if let [ty] = &key_types[..] {
-            let name = key_names[0];
-            (
-                key_type(ty),
-                quote_spanned! {ty.span()=>
-                    <#ty as ::retell_sdk::KeyColumn>::push(key, #name, out)?;
-                },
-            )
-        } else {
-            let types = key_types.iter().map(|ty| key_type(ty));
-            let pushes = key_types
-                .iter()
-                .zip(key_names)
-                .enumerate()
-                .map(|(i, (ty, name))| {
-                    let number = syn::Index::from(i);
-                    quote_spanned! {ty.span()=>
-                        <#ty as ::retell_sdk::KeyColumn>::push(key.#number, #name, out)?;
-                    }
-                });
-            (quote!((#(#types,)*)), quote!(#(#pushes)*))
+        let key_fields = self.key.iter().map(|&i| &self.columns[i].ident);
+        let mut pushes = TokenStream::new();
+        let mut compares = TokenStream::new();
+        for (i, ((ty, name), field)) in key_types.iter().zip(key_names).zip(key_fields).enumerate()
+        {
+            // The key of one column is its value, that of several a tuple.
+            let number = syn::Index::from(i);
+            let value = if key_types.len() == 1 {
+                quote!(key)
+            } else {
+                quote!(key.#number)
+            };
+            let column = quote_spanned!(ty.span()=> <#ty as ::retell_sdk::KeyColumn>);
+            pushes.extend(quote_spanned!(ty.span()=> #column::push(#value, #name, out)?;));
+            compares.extend(quote_spanned! {ty.span()=> && #column::is(&self.#field, #value)});
+        }
+        let key_types = key_types
+            .iter()
+            .map(|ty| quote_spanned!(ty.span()=> <#ty as ::retell_sdk::KeyColumn>::Key<'k>));
+        let key_types: Vec<_> = key_types.collect();
+        let key_type = match &key_types[..] {
+            [key_type] => quote!(#key_type),
+            key_types => quote!((#(#key_types,)*)),
         };
         let own_key = self.push_columns(&self.key);
         let definition = self.definition();
@@ -325,11 +333,15 @@ impl TableInput {
                     #definition
                 }
 
+                fn has_key(&self, key: Self::Key<'_>) -> bool {
+                    true #compares
+                }
+
                 fn push_key(
                     key: Self::Key<'_>,
                     out: &mut ::std::vec::Vec<u8>,
                 ) -> ::core::result::Result<(), ::retell_sdk::__private::ValueError> {
-                    #push_key
+                    #pushes
                     ::core::result::Result::Ok(())
                 }
 
@@ -535,8 +547,26 @@ impl TableInput {
     }
 }
 
-fn key_type(ty: &Type) -> TokenStream {
-    quote_spanned!(ty.span()=> <#ty as ::retell_sdk::KeyColumn>::Key<'k>)
+/// Says in one line what the compiler would say in many. Types under other names are left to it.
+fn check_key_type(ty: &Type) -> Result<()> {
+    if is_called(ty, "Option") {
+        let message = "a key needs a value: a column that may be null cannot be part of it";
+        return Err(Error::new_spanned(ty, message));
+    }
+    check_ordered(ty)
+}
+
+fn check_ordered(ty: &Type) -> Result<()> {
+    if is_called(ty, "Json") {
+        let message = "JSON has no order that every database shares: it cannot be part of a key \
+                       or an index; give what you look up by a column of its own";
+        return Err(Error::new_spanned(ty, message));
+    }
+    Ok(())
+}
+
+fn is_called(ty: &Type, name: &str) -> bool {
+    matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == name))
 }
 
 /// `ArticleLike` becomes `article_like`, and `HTTPRequest` becomes `http_request`.
