@@ -165,6 +165,9 @@ fn print(path: &Path, sql: &str, format: Format, out: &mut dyn Write) -> anyhow:
     }
 }
 
+/// In less, a table would be one column of letters.
+const TABLE_WIDTH_MIN: u16 = 20;
+
 trait Writer: RowSink {
     /// After the last row. Says whether rows were left out.
     fn finish(&mut self) -> io::Result<bool>;
@@ -187,6 +190,10 @@ impl<'a> Table<'a> {
         let mut grid = comfy_table::Table::new();
         grid.load_style(comfy_table::presets::UTF8_FULL_CONDENSED)
             .set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+        // Some terminals (those of scripts, mostly) say that they are no columns wide.
+        if grid.width().is_some_and(|width| width < TABLE_WIDTH_MIN) {
+            grid.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+        }
         Self {
             out,
             grid,

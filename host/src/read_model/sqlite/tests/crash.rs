@@ -1,6 +1,6 @@
 //! Writers that are killed, and disks that are full.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -69,7 +69,7 @@ fn child_that_writes_for_ever() {
     .expect("opens");
     for position in model.checkpoint().position + 1.. {
         write(&mut model, position).expect("writes");
-        println!("at {position}");
+        writeln!(std::io::stdout(), "at {position}").expect("is read by the parent");
         if position > 100 && position % 7 == 0 {
             model.prepare_ready().expect("gets ready");
         }
