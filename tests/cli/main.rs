@@ -16,4 +16,5 @@ mod events;
 mod examples;
 mod git_tree;
 mod instance;
+mod query;
 mod repository;

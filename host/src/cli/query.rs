@@ -62,6 +62,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     loop {
         let asked = Asked {
             path: located.path.clone(),
+            version: format!("{}@{}", located.projection, located.version),
             sql: sql.clone(),
             format,
         };
@@ -91,6 +92,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 /// A query on its way to one read model.
 struct Asked {
     path: PathBuf,
+    /// For advice.
+    version: String,
     sql: String,
     format: Format,
 }
@@ -103,6 +106,12 @@ impl Asked {
             bytes: 0,
         };
         let printed = print(&self.path, &self.sql, self.format, &mut out)
+            .map_err(|(error, hint)| {
+                // The read model itself doesn't know by what name it was asked for.
+                let hint = hint.map(|hint| hint.replace("NAME@VERSION", &self.version));
+                let message = error.to_string();
+                error.context(Failed { message, hint })
+            })
             .and_then(|cut| out.flush().map(|()| cut).map_err(Into::into));
         (printed, out.bytes > 0)
     }
@@ -134,8 +143,14 @@ enum Format {
     Json,
 }
 
-/// Prints the rows as they come. Says whether there were more than were printed.
-fn print(path: &Path, sql: &str, format: Format, out: &mut dyn Write) -> anyhow::Result<bool> {
+/// Prints the rows as they come. Says whether there were more than were printed, or what is wrong and
+/// what to do about it.
+fn print(
+    path: &Path,
+    sql: &str,
+    format: Format,
+    out: &mut dyn Write,
+) -> Result<bool, (anyhow::Error, Option<String>)> {
     let mut writer: Box<dyn Writer + '_> = match format {
         Format::Table => Box::new(Table::new(out)),
         Format::Tabs => Box::new(Tabs {
@@ -153,14 +168,11 @@ fn print(path: &Path, sql: &str, format: Format, out: &mut dyn Write) -> anyhow:
     };
     let asked = SqliteReadModel::query(path, sql, QueryLimits::default(), &mut *writer);
     match asked {
-        Ok(()) => Ok(writer.finish()?),
+        Ok(()) => writer.finish().map_err(|error| (error.into(), None)),
         Err(error) => {
-            let failed = Failed {
-                message: error.to_string(),
-                hint: error.hint(),
-            };
             let _ = writer.abandon();
-            Err(anyhow::Error::from(error).context(failed))
+            let hint = error.hint();
+            Err((error.into(), hint))
         }
     }
 }
@@ -454,7 +466,7 @@ mod tests {
     #[test]
     fn json_refuses_two_columns_of_one_name() {
         let (_folder, path) = file();
-        let error = print(
+        let (error, _) = print(
             &path,
             "SELECT 1 AS a, 2 AS a",
             Format::Json,
@@ -505,7 +517,7 @@ mod tests {
         }
         let (_folder, path) = file();
         for format in [Format::Tabs, Format::Json, Format::Table, Format::Csv] {
-            let error = print(&path, "SELECT 1", format, &mut Gone).expect_err("can't write");
+            let (error, _) = print(&path, "SELECT 1", format, &mut Gone).expect_err("can't write");
             let broken = error.chain().any(|cause| {
                 cause
                     .downcast_ref::<io::Error>()
