@@ -64,6 +64,8 @@ pub struct Db<'h> {
     event: u32,
     /// The key at hand; kept for its memory.
     key: Vec<u8>,
+    /// Why a row that was changed in place is none: the event fails, even if the function went on.
+    spoiled: Option<Error>,
 }
 
 struct TableSlot {
@@ -121,9 +123,11 @@ impl Db<'_> {
         let Some(row) = cache.row_mut(place) else {
             return Ok(false);
         };
-        change(row)?;
-        check_changed(row, key)?;
-        cache.changed(place, event);
+        let changed = change(row).and_then(|()| check_changed(row, key));
+        if changed.is_ok() {
+            cache.changed(place, event);
+        }
+        self.unless_spoiled(changed)?;
         Ok(true)
     }
 
@@ -153,9 +157,11 @@ impl Db<'_> {
         let place = rest.load(cache, key)?;
         let row = cache.row_mut(place).get_or_insert_with(insert);
         change(row);
-        check_changed(row, key)?;
-        cache.changed(place, event);
-        Ok(())
+        let changed = check_changed(row, key);
+        if changed.is_ok() {
+            cache.changed(place, event);
+        }
+        self.unless_spoiled(changed)
     }
 
     /// Deletes the row with this key, if there is one. Nothing is read.
@@ -253,6 +259,14 @@ impl Db<'_> {
     /// Writes a line to the host's log. Replays write it again, so it is for finding faults.
     pub fn log(&mut self, level: Level, message: &str) {
         self.host.log(level as u8, message);
+    }
+
+    /// Remembers a failure that left a row in the cache as it must not be.
+    fn unless_spoiled(&mut self, changed: Result<()>) -> Result<()> {
+        if let Err(error) = &changed {
+            self.spoiled.get_or_insert_with(|| error.clone());
+        }
+        changed
     }
 
     fn cache<T: Table>(&mut self) -> Result<(&mut Cache<T>, Rest<'_>)> {
@@ -364,11 +378,17 @@ impl<'h> Db<'h> {
             tables: slots,
             event: 0,
             key: Vec::new(),
+            spoiled: None,
         }
     }
 
     pub(crate) fn begin_event(&mut self, event: u32) {
         self.event = event;
+    }
+
+    /// Fails if the event left a row as it must not be.
+    pub(crate) fn end_event(&mut self) -> Result<()> {
+        self.spoiled.take().map_or(Ok(()), Err)
     }
 
     /// The changes that were not handed over yet.

@@ -42,7 +42,8 @@ pub fn run(
         };
         next_rows[shape] += 1;
         db.begin_event(number);
-        project(row, &mut db).map_err(|error| Failure {
+        let applied = project(row, &mut db).and_then(|()| db.end_event());
+        applied.map_err(|error| Failure {
             event: number,
             message: error.message().to_owned(),
         })?;

@@ -44,6 +44,10 @@ enum Do {
         a: String,
         b: i64,
     },
+    Swallow {
+        a: String,
+        b: i64,
+    },
     Fail,
 }
 
@@ -113,6 +117,13 @@ fn project(event: Do, _: &Meta, db: &mut Db) -> Result<()> {
         }
         Do::MoveKey { a, b } => {
             db.update::<Pair>((&a, b), |pair| pair.b += 1)?;
+        }
+        Do::Swallow { a, b } => {
+            let failed = db.try_update::<Pair>((&a, b), |pair| {
+                pair.sum = -1;
+                bail!("halfway")
+            });
+            ensure!(failed.is_err(), "must fail");
         }
         Do::Fail => bail!("as told"),
     }
@@ -236,6 +247,18 @@ fn failures_name_the_event() {
         ]),
         "event 2, `MoveKey`: table `pair`: an update changed the key of a row; delete the row \
          and put another"
+    );
+}
+
+#[test]
+fn a_failed_change_fails_the_event_though_the_function_goes_on() {
+    assert_eq!(
+        failure([
+            ("Put", json!({"a": "x", "b": 1})),
+            ("Swallow", json!({"a": "x", "b": 1})),
+            ("Require", json!({"a": "x", "b": 1, "sum": -1})),
+        ]),
+        "event 2, `Swallow`: halfway"
     );
 }
 
