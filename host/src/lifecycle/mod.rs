@@ -4,7 +4,9 @@
 
 mod access;
 pub mod names;
+mod refusal;
 pub mod request;
+mod retire;
 pub mod state;
 mod supervisor;
 mod switch;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::refusal::refused;
 use super::request::{Done, Outcome, Request};
 use super::state::{Change, Role, State};
 use super::worker::{End, Progress, Task, Worker};
@@ -12,9 +13,6 @@ use super::{Host, LifecycleError};
 use crate::catalog::lease::Lease;
 use crate::catalog::{Build, SwitchKind, VersionRecord};
 use crate::clock::Stopwatch;
-use crate::event::Position;
-use crate::read_model::publish::{LinkName, Links};
-use crate::read_model::sqlite::SqliteReadModel;
 
 /// After a fault of the host's a worker is started again after this long, doubled each time …
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
@@ -276,15 +274,6 @@ impl Supervisor {
         }
     }
 
-    /// Forgets a build in the making, and removes its files.
-    pub(super) async fn give_up(&mut self, build: &Build) -> Result<(), LifecycleError> {
-        if let Some(worker) = self.workers.remove(&build.id) {
-            worker.stop().await;
-        }
-        self.host.catalog.discard_build(build.id).await?;
-        self.drop_discarded().await
-    }
-
     /// A server waits and tries again; a command ends with the fault.
     fn meet_trouble(
         &mut self,
@@ -353,41 +342,6 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Workers whose build is no longer anybody's.
-    async fn stop_strays(&mut self, versions: &[VersionRecord]) {
-        let wanted: Vec<i64> = versions
-            .iter()
-            .flat_map(|it| [&it.current, &it.successor])
-            .flatten()
-            .map(|build| build.id)
-            .collect();
-        let strays: Vec<i64> = self
-            .workers
-            .keys()
-            .filter(|id| !wanted.contains(id))
-            .copied()
-            .collect();
-        for id in strays {
-            // A build that was made after the versions were read is no stray.
-            if !self.is_known(id).await
-                && let Some(worker) = self.workers.remove(&id)
-            {
-                worker.stop().await;
-            }
-        }
-    }
-
-    async fn is_known(&self, build: i64) -> bool {
-        let Ok(versions) = self.host.catalog.versions(self.projection()).await else {
-            return true;
-        };
-        versions
-            .iter()
-            .flat_map(|it| [&it.current, &it.successor])
-            .flatten()
-            .any(|it| it.id == build)
-    }
-
     /// Applies one change of status to the catalog.
     pub(super) async fn change(
         &self,
@@ -401,55 +355,6 @@ impl Supervisor {
             .await
         {
             Ok(_) => Ok(()),
-            Err(error) => Err(refused(error)),
-        }
-    }
-
-    async fn retire(&mut self, version: &semver::Version) -> Result<Done, LifecycleError> {
-        self.change(version, Change::Retire).await?;
-        let versions = self.host.catalog.versions(self.projection()).await?;
-        self.stop_strays(&versions).await;
-        // Names first, so that no link points at a file that is gone.
-        self.publish().await?;
-        self.drop_discarded().await?;
-        Ok(Done::Retired)
-    }
-
-    async fn replay(
-        &mut self,
-        version: &semver::Version,
-        until: Option<Position>,
-    ) -> Result<Done, LifecycleError> {
-        let record = self.record(version).await?;
-        if record.status.state == State::Retired {
-            self.change(version, Change::Revive).await?;
-        }
-        if let (Some(until), Role::Live) = (until, record.status.role) {
-            return Err(LifecycleError::Refused {
-                message: format!(
-                    "{} is live, and a build that stops at {until} would take readers back",
-                    record.name()
-                ),
-                hint: format!(
-                    "promote another version first: `retell promote {}@VERSION`",
-                    record.projection
-                ),
-            });
-        }
-        let added = self
-            .host
-            .catalog
-            .add_successor(
-                self.projection(),
-                version,
-                &self.host.places.read_models,
-                until,
-                self.host.clock.now_us(),
-            )
-            .await;
-        self.include(version);
-        match added {
-            Ok(build) => Ok(Done::ReplayBegun { build: build.id }),
             Err(error) => Err(refused(error)),
         }
     }
@@ -486,41 +391,6 @@ impl Supervisor {
                 hint: format!("`retell status {}` lists its versions", self.projection()),
             })
     }
-
-    /// Makes the links follow the catalog: `live.db` and one `vN.db` for each major.
-    pub(super) async fn publish(&self) -> Result<(), LifecycleError> {
-        let projection = self.projection();
-        let versions = self.host.catalog.versions(projection).await?;
-        let majors = self.host.catalog.majors(projection).await?;
-        let path = |version: &VersionRecord| {
-            version
-                .current
-                .as_ref()
-                .map(|build| self.host.places.of_build(build))
-        };
-        let mut names = Vec::new();
-        if let Some(live) = versions.iter().find(|it| it.status.role == Role::Live) {
-            names.extend(path(live).map(|path| (LinkName::Live, path)));
-        }
-        for (major, holder) in majors {
-            if let Some(holder) = versions.iter().find(|it| it.version == holder)
-                && holder.status.state == State::Ready
-            {
-                names.extend(path(holder).map(|path| (LinkName::Major(major), path)));
-            }
-        }
-        Links::new(&self.host.places.links, projection).repair(&names)?;
-        Ok(())
-    }
-
-    /// Removes the files of builds that nothing uses any more.
-    pub(super) async fn drop_discarded(&self) -> Result<(), LifecycleError> {
-        for build in self.host.catalog.discarded(self.projection()).await? {
-            SqliteReadModel::drop_read_model(&self.host.places.of_build(&build))?;
-            self.host.catalog.mark_dropped(build.id).await?;
-        }
-        Ok(())
-    }
 }
 
 impl std::fmt::Debug for Supervisor {
@@ -528,58 +398,5 @@ impl std::fmt::Debug for Supervisor {
         f.debug_struct("Supervisor")
             .field("lease", &self.lease)
             .finish_non_exhaustive()
-    }
-}
-
-/// A change that the state machine refuses, with what to do instead.
-pub(super) fn refused(error: crate::catalog::CatalogError) -> LifecycleError {
-    use super::state::Refusal;
-    use crate::catalog::CatalogError;
-
-    match error {
-        CatalogError::Refused {
-            projection,
-            version,
-            source,
-        } => {
-            let name = format!("{projection}@{version}");
-            let hint = match source {
-                Refusal::NotReady(_) => {
-                    format!("watch it get ready: `retell status {projection} --watch`")
-                }
-                Refusal::AlreadyLive => format!("`retell status {projection}` shows all versions"),
-                Refusal::Halted => format!(
-                    "let it go on with `retell resume {name}`, or take it as it is with --accept-older"
-                ),
-                Refusal::LiveIsKept => {
-                    format!("promote another version first: `retell promote {projection}@VERSION`")
-                }
-                Refusal::Retired | Refusal::AlreadyRetired => {
-                    format!("build it again: `retell replay {name}`")
-                }
-                Refusal::NotHalted | Refusal::AlreadyPaused | Refusal::Senseless(_) => {
-                    format!("`retell status {projection}` shows what it is doing")
-                }
-            };
-            LifecycleError::Refused {
-                message: format!("{name}: {source}"),
-                hint,
-            }
-        }
-        CatalogError::SuccessorExists {
-            projection,
-            version,
-        } => LifecycleError::Refused {
-            message: format!("{projection}@{version} is being replayed already"),
-            hint: format!("watch it: `retell status {projection} --watch`"),
-        },
-        CatalogError::NoVersion {
-            projection,
-            version,
-        } => LifecycleError::Refused {
-            message: format!("there is no {projection}@{version}"),
-            hint: format!("`retell status {projection}` lists its versions"),
-        },
-        error => error.into(),
     }
 }

@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use super::LifecycleError;
+use super::refusal::refused;
 use super::request::Done;
 use super::state::{Change, Role, State};
-use super::supervisor::{Supervisor, refused};
+use super::supervisor::Supervisor;
 use crate::catalog::{Build, Switch, SwitchKind, VersionRecord};
 use crate::clock::Stopwatch;
 use crate::event::Position;

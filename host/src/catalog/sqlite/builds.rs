@@ -1,0 +1,170 @@
+//! Builds: made, put in another's place, given up.
+
+use std::path::Path;
+
+use sqlx::{Row, Sqlite, Transaction};
+
+use super::majors::set_major;
+use super::status::status;
+use super::{Result, SqliteCatalog, doing};
+use crate::catalog::{Build, CatalogError, Stage, build_location};
+use crate::event::Position;
+use crate::lifecycle::state::{Refusal, State};
+
+pub(super) async fn add_successor(
+    catalog: &SqliteCatalog,
+    projection: &str,
+    version: &semver::Version,
+    read_models: &Path,
+    until: Option<Position>,
+    now_us: i64,
+) -> Result<Build> {
+    let text = version.to_string();
+    let mut transaction = catalog.begin().await?;
+    let there: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM builds
+         WHERE projection = ? AND version = ? AND stage = 'successor'",
+    )
+    .bind(projection)
+    .bind(&text)
+    .fetch_one(&mut *transaction)
+    .await
+    .map_err(doing("look for a successor"))?;
+    if there > 0 {
+        return Err(CatalogError::SuccessorExists {
+            projection: projection.to_owned(),
+            version: text,
+        });
+    }
+    let build = insert_build(
+        &mut transaction,
+        projection,
+        &text,
+        Stage::Successor,
+        read_models,
+        until,
+        now_us,
+    )
+    .await?;
+    transaction.commit().await.map_err(doing("plan a build"))?;
+    Ok(build)
+}
+
+pub(super) async fn swap_in_successor(
+    catalog: &SqliteCatalog,
+    projection: &str,
+    version: &semver::Version,
+) -> Result<()> {
+    let text = version.to_string();
+    let mut transaction = catalog.begin().await?;
+    let before = status(&mut transaction, projection, &text).await?;
+    if before.state == State::Retired {
+        return Err(CatalogError::Refused {
+            projection: projection.to_owned(),
+            version: text,
+            source: Refusal::Retired,
+        });
+    }
+    for (from, to) in [("current", "discarded"), ("successor", "current")] {
+        sqlx::query(
+            "UPDATE builds SET stage = ? WHERE projection = ? AND version = ? AND stage = ?",
+        )
+        .bind(to)
+        .bind(projection)
+        .bind(&text)
+        .bind(from)
+        .execute(&mut *transaction)
+        .await
+        .map_err(doing("swap builds"))?;
+    }
+    sqlx::query(
+        "UPDATE versions SET state = 'ready', halt = 'none', halt_reason = NULL
+         WHERE projection = ? AND version = ?",
+    )
+    .bind(projection)
+    .bind(&text)
+    .execute(&mut *transaction)
+    .await
+    .map_err(doing("swap builds"))?;
+    set_major(&mut transaction, projection, version, false).await?;
+    transaction.commit().await.map_err(doing("swap builds"))
+}
+
+pub(super) async fn discard_build(catalog: &SqliteCatalog, build: i64) -> Result<()> {
+    sqlx::query("UPDATE builds SET stage = 'discarded' WHERE id = ? AND stage = 'successor'")
+        .bind(build)
+        .execute(&catalog.pool)
+        .await
+        .map_err(doing("give up a build"))?;
+    Ok(())
+}
+
+pub(super) async fn discarded(catalog: &SqliteCatalog, projection: &str) -> Result<Vec<Build>> {
+    let rows = sqlx::query("SELECT * FROM builds WHERE projection = ? AND stage = 'discarded'")
+        .bind(projection)
+        .fetch_all(&catalog.pool)
+        .await
+        .map_err(doing("list discarded builds"))?;
+    Ok(rows.iter().map(build_of).collect())
+}
+
+pub(super) async fn mark_dropped(catalog: &SqliteCatalog, build: i64) -> Result<()> {
+    sqlx::query("UPDATE builds SET stage = 'dropped' WHERE id = ? AND stage = 'discarded'")
+        .bind(build)
+        .execute(&catalog.pool)
+        .await
+        .map_err(doing("mark a build as dropped"))?;
+    Ok(())
+}
+
+/// Adds a build and gives it its place.
+pub(super) async fn insert_build(
+    transaction: &mut Transaction<'static, Sqlite>,
+    projection: &str,
+    version: &str,
+    stage: Stage,
+    read_models: &Path,
+    until: Option<Position>,
+    now_us: i64,
+) -> Result<Build> {
+    let stage = match stage {
+        Stage::Current => "current",
+        Stage::Successor => "successor",
+    };
+    let id: i64 = sqlx::query_scalar(
+        "INSERT INTO builds (projection, version, stage, location, until, created_at)
+         VALUES (?, ?, ?, '', ?, ?) RETURNING id",
+    )
+    .bind(projection)
+    .bind(version)
+    .bind(stage)
+    .bind(until.map(u64::cast_signed))
+    .bind(now_us)
+    .fetch_one(&mut **transaction)
+    .await
+    .map_err(doing("add a build"))?;
+    let location = build_location(read_models, projection, version, id);
+    sqlx::query("UPDATE builds SET location = ? WHERE id = ?")
+        .bind(&location)
+        .bind(id)
+        .execute(&mut **transaction)
+        .await
+        .map_err(doing("add a build"))?;
+    Ok(Build {
+        id,
+        projection: projection.to_owned(),
+        version: version.to_owned(),
+        location,
+        until,
+    })
+}
+
+pub(super) fn build_of(row: &sqlx::sqlite::SqliteRow) -> Build {
+    Build {
+        id: row.get("id"),
+        projection: row.get("projection"),
+        version: row.get("version"),
+        location: row.get("location"),
+        until: row.get::<Option<i64>, _>("until").map(i64::cast_unsigned),
+    }
+}
