@@ -141,7 +141,7 @@ impl ReadModelError {
                 "`retell status` shows what it does; this host has nothing left to do here"
             }
             Self::Full { .. } => {
-                "free some disk space, or drop versions that nobody needs with `retell retire NAME@VERSION`, then `retell resume NAME@VERSION`"
+                "free some disk space, or drop versions that nobody needs with `retell retire NAME@VERSION`, then run the command again (or `retell resume NAME@VERSION`, if it was halted)"
             }
             Self::NotWritable { .. } => {
                 "check who owns the folder and the file, and whether the file system is mounted read-only"

@@ -6,6 +6,7 @@ mod guard;
 mod open;
 mod provenance;
 mod query;
+mod read;
 mod ready;
 mod retire;
 mod rows;
@@ -16,10 +17,9 @@ mod write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use retell_contract::key::decode_key;
 use retell_contract::manifest::Manifest;
 use retell_contract::row::key_of_row;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, params};
 
 use crate::clock::{self, Clock};
 use crate::digest::ContentDigest;
@@ -242,14 +242,6 @@ impl SqliteReadModel {
         Ok(())
     }
 
-    fn count(&self, table: u16, what: &str) -> Result<i64, ReadModelError> {
-        let name = schema::quote(&table_of(&self.tables, table)?.name);
-        self.connection
-            .prepare_cached(&format!("SELECT {what} FROM {name}"))
-            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
-            .map_err(|error| self.fault(Doing::Read, error))
-    }
-
     fn fault(&self, doing: Doing, error: rusqlite::Error) -> ReadModelError {
         fault(&self.path, doing, error)
     }
@@ -265,29 +257,7 @@ impl ReadModel for SqliteReadModel {
         table: u16,
         keys: &[&[u8]],
     ) -> Result<Vec<Option<Vec<u8>>>, ReadModelError> {
-        let table = table_of(&self.tables, table)?;
-        let fault = |error| self.fault(Doing::Read, error);
-        let mut statement = self.connection.prepare_cached(&table.get).map_err(fault)?;
-        let mut found = Vec::with_capacity(keys.len());
-        for key in keys {
-            let values =
-                decode_key(key, &table.key_types).map_err(|source| ReadModelError::Key {
-                    table: table.name.clone(),
-                    source,
-                })?;
-            rows::bind_all(&mut statement, 1, &values).map_err(fault)?;
-            let mut read = statement.raw_query();
-            found.push(match read.next().map_err(fault)? {
-                None => None,
-                Some(row) => {
-                    let mut bytes = Vec::new();
-                    rows::push_row(&mut bytes, row, &table.columns)
-                        .map_err(|error| read_fault(&self.path, error))?;
-                    Some(bytes)
-                }
-            });
-        }
-        Ok(found)
+        self.rows_of(table, keys)
     }
 
     fn scan(
@@ -307,33 +277,7 @@ impl ReadModel for SqliteReadModel {
         index: u16,
         index_key: &[u8],
     ) -> Result<Option<Vec<u8>>, ReadModelError> {
-        let table = table_of(&self.tables, table)?;
-        let found = table.indexes.get(usize::from(index));
-        let index = found
-            .filter(|index| index.unique)
-            .ok_or_else(|| ReadModelError::Unknown {
-                what: format!("unique index {index} of table `{}`", table.name),
-            })?;
-        let values = decode_key(index_key, &index.types).map_err(|source| ReadModelError::Key {
-            table: table.name.clone(),
-            source,
-        })?;
-        if values.contains(&retell_contract::value::Value::Null) {
-            return Ok(None);
-        }
-        let fault = |error| self.fault(Doing::Read, error);
-        let mut statement = self
-            .connection
-            .prepare_cached(&index.owner)
-            .map_err(fault)?;
-        rows::bind_all(&mut statement, 1, &values).map_err(fault)?;
-        let mut read = statement.raw_query();
-        match read.next().map_err(fault)? {
-            None => Ok(None),
-            Some(row) => rows::read_key(row, &table.key_types)
-                .map(Some)
-                .map_err(|error| read_fault(&self.path, error)),
-        }
+        self.owner_of(table, index, index_key)
     }
 
     fn write(&mut self, changes: &[RowChange<'_>]) -> Result<(), ReadModelError> {
@@ -376,16 +320,11 @@ impl ReadModel for SqliteReadModel {
     }
 
     fn is_empty(&mut self, table: u16) -> Result<bool, ReadModelError> {
-        let name = schema::quote(&table_of(&self.tables, table)?.name);
-        self.connection
-            .prepare_cached(&format!("SELECT 1 FROM {name} LIMIT 1"))
-            .and_then(|mut statement| statement.query_row([], |_| Ok(())).optional())
-            .map(|found| found.is_none())
-            .map_err(|error| self.fault(Doing::Read, error))
+        self.has_no_rows(table)
     }
 
     fn row_count(&mut self, table: u16) -> Result<u64, ReadModelError> {
-        Ok(self.count(table, "count(*)")?.cast_unsigned())
+        self.count_rows(table)
     }
 
     fn set_role(&mut self, role: Role) -> Result<(), ReadModelError> {
