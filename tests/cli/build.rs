@@ -37,7 +37,7 @@ fn build(folder: &Path) -> Output {
 fn error_of(output: &Output, folder: &Path) -> String {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
-    let ours = said.rfind("error: no component was built").unwrap();
+    let ours = said.rfind("error: ").unwrap();
     let folder = folder.canonicalize().unwrap();
     said[ours..].replace(folder.to_str().unwrap(), "FOLDER")
 }
@@ -59,6 +59,8 @@ fn a_projection_is_built_from_any_folder() {
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(said["file"], "articles_v1.wasm");
     assert_eq!(said["package"], "articles_v1");
+    assert_eq!(said["projection"], "articles");
+    assert_eq!(said["version"], "1.0.0");
 
     let module = std::fs::read(elsewhere.path().join("articles_v1.wasm")).unwrap();
     assert_eq!(said["bytes"], module.len());
@@ -161,6 +163,38 @@ fn a_crate_that_does_not_compile() {
         said.contains("src/lib.rs:1"),
         "cargo's own words are shown: {said}"
     );
+    assert!(!folder.path().join("out.wasm").exists());
+}
+
+#[test]
+fn a_manifest_that_makes_no_sense_is_refused_before_it_is_a_file() {
+    let folder = scratch_crate(
+        "scratch-senseless",
+        &format!(
+            "{CDYLIB}[dependencies]\nretell-sdk = {{ path = \"{}/guest-sdk\" }}\n",
+            env!("CARGO_MANIFEST_DIR")
+        ),
+        r#"
+        use retell_sdk::prelude::*;
+        #[derive(Event)]
+        enum Events { Happened { id: String } }
+        #[derive(Table)]
+        struct Thing { #[key] id: String }
+        #[projection(name = "things", version = "1.0.0-", tables(Thing))]
+        fn project(event: Events, _meta: &Meta, db: &mut Db) -> Result<()> {
+            let Events::Happened { id } = event;
+            db.put(Thing { id })
+        }
+        "#,
+    );
+    // The same versions as everything else, so that nothing has to be fetched.
+    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
+    std::fs::copy(lock, folder.path().join("Cargo.lock")).unwrap();
+    insta::assert_snapshot!(error_of(&build(folder.path()), folder.path()), @r"
+    error: package `scratch-senseless` makes no module that can run
+      caused by: its manifest makes no sense: version `1.0.0-` is not a semantic version such as 1.0.0: empty identifier segment in pre-release identifier
+      hint: correct the projection's declaration and run `retell build PATH` again
+    ");
     assert!(!folder.path().join("out.wasm").exists());
 }
 

@@ -2,17 +2,14 @@
 //! asks cargo about the crate ([`package`]), builds it, and wraps the result ([`component`]).
 //!
 //! Runs the user's own tools and nothing else: it installs no system package, and all that it
-//! writes is the file asked for and cargo's target folder.
+//! writes is cargo's target folder and the file asked for.
 
 mod component;
 mod package;
 mod toolchain;
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-
-use sha2::{Digest, Sha256};
 
 pub use component::{ComponentError, componentize};
 pub use package::PackageError;
@@ -26,23 +23,18 @@ use toolchain::Toolchain;
 pub struct Request {
     /// The crate's folder or its `Cargo.toml`; without one, the crate around the working directory.
     pub path: Option<PathBuf>,
-    /// Where the component goes; without one, `<package>.wasm` in the working directory.
-    pub out: Option<PathBuf>,
     /// Keep cargo from saying more than errors and warnings.
     pub quiet: bool,
 }
 
-/// A component that was written.
+/// A component that nobody has checked or written yet.
 #[derive(Debug, Clone)]
 pub struct Built {
     pub package: String,
-    pub file: PathBuf,
-    /// SHA-256 of the file, lower-case hexadecimal.
-    pub digest: String,
-    pub bytes: u64,
+    pub component: Vec<u8>,
 }
 
-/// Why there is no component. Nothing was written.
+/// Why there is no component, or no file of it.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error(transparent)]
@@ -90,20 +82,25 @@ pub fn build(request: &Request) -> Result<Built, BuildError> {
         package: package.name.clone(),
         source,
     })?;
-    let file = request
-        .out
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(format!("{}.wasm", package.name)));
-    write_whole(&file, &component).map_err(|source| BuildError::Write {
-        file: file.clone(),
-        source,
-    })?;
     Ok(Built {
         package: package.name,
-        file,
-        digest: hex(&Sha256::digest(&component)),
-        bytes: component.len() as u64,
+        component,
     })
+}
+
+impl Built {
+    /// Where the component goes unless somebody says otherwise: into the working directory.
+    pub fn default_file(&self) -> PathBuf {
+        PathBuf::from(format!("{}.wasm", self.package))
+    }
+
+    /// Writes the component, all of it or nothing.
+    pub fn write(&self, file: &Path) -> Result<(), BuildError> {
+        write_whole(file, &self.component).map_err(|source| BuildError::Write {
+            file: file.to_path_buf(),
+            source,
+        })
+    }
 }
 
 /// Writes beside the file and renames, so that whoever reads it sees the old one or the new one.
@@ -119,11 +116,4 @@ fn write_whole(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     temporary.write_all(bytes)?;
     temporary.persist(file)?;
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
