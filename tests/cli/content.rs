@@ -129,9 +129,13 @@ fn rows(instance: &Instance, name: &str, columns: &str, from: &str) -> Value {
 fn retold(modules: &[&str]) -> (Instance, Site) {
     let mut ndjson = Vec::new();
     generated::write_events(EVENTS, SEED, &mut ndjson).unwrap();
-    let half = ndjson.iter().position(|byte| *byte == b'\n').unwrap()
-        + ndjson.len() / 2;
-    let half = half + ndjson[half..].iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let half = ndjson.iter().position(|byte| *byte == b'\n').unwrap() + ndjson.len() / 2;
+    let half = half
+        + ndjson[half..]
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .unwrap()
+        + 1;
     let instance = Instance::new();
     instance.write("first.ndjson", &ndjson[..half]);
     instance.write("second.ndjson", &ndjson[half..]);
@@ -160,7 +164,16 @@ fn articles_in_three_versions() {
 
     let expected: Value = site
         .there()
-        .map(|(id, it)| json!([id, it.title, it.body, it.author, site.name(&it.author), it.likes]))
+        .map(|(id, it)| {
+            json!([
+                id,
+                it.title,
+                it.body,
+                it.author,
+                site.name(&it.author),
+                it.likes
+            ])
+        })
         .collect();
     let columns = "id, title, body, author, author_name, likes";
     assert_eq!(
@@ -180,7 +193,14 @@ fn articles_in_three_versions() {
         .articles
         .iter()
         .map(|(id, it)| {
-            json!([id, it.title, it.body, site.name(&it.author), it.likes, i64::from(it.deleted)])
+            json!([
+                id,
+                it.title,
+                it.body,
+                site.name(&it.author),
+                it.likes,
+                i64::from(it.deleted)
+            ])
         })
         .collect();
     let columns = "id, title, body, author_name, likes, deleted";
@@ -237,7 +257,12 @@ fn discussions_count_their_comments() {
         .map(|(id, (article, author))| json!([id, article, author]))
         .collect();
     assert_eq!(
-        rows(&instance, "discussions@1", "id, article, author", "comment order by id"),
+        rows(
+            &instance,
+            "discussions@1",
+            "id, article, author",
+            "comment order by id"
+        ),
         expected
     );
     let expected: Value = site

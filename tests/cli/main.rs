@@ -4,7 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-// What the git history example is made of.
+// What the examples are made of.
+#[path = "../../examples/demo/content.rs"]
+mod generated;
 #[path = "../../examples/git_history/history.rs"]
 mod history;
 #[path = "../../examples/git_history/tree.rs"]
@@ -12,6 +14,7 @@ mod tree;
 
 mod append;
 mod build;
+mod content;
 mod events;
 mod examples;
 mod git_tree;
