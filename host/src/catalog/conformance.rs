@@ -353,6 +353,30 @@ async fn requests_wait_for_an_outcome(catalog: &impl Catalog) {
             .len(),
         0
     );
+    catalog
+        .forget_outcomes("articles", 5)
+        .await
+        .expect("nothing is that old");
+    assert!(catalog.outcome(id).await.expect("read").is_some());
+    let open = catalog
+        .add_request("articles", "{}", 5)
+        .await
+        .expect("left");
+    catalog
+        .forget_outcomes("articles", 6)
+        .await
+        .expect("forgotten");
+    assert_eq!(catalog.outcome(id).await.expect("read"), None);
+    assert_eq!(
+        catalog
+            .open_requests("articles")
+            .await
+            .expect("listed")
+            .len(),
+        1,
+        "not answered"
+    );
+    let id = open;
     assert!(catalog.remove_request(id).await.expect("removed"));
     assert!(!catalog.remove_request(id).await.expect("gone"));
     let epochs = [

@@ -234,6 +234,8 @@ pub trait Catalog: Send + Sync {
     async fn answer_request(&self, id: i64, outcome: &str) -> Result<(), CatalogError>;
     /// The outcome of a request, once there is one.
     async fn outcome(&self, id: i64) -> Result<Option<String>, CatalogError>;
+    /// Removes answered requests that were left before a time (microseconds, UTC).
+    async fn forget_outcomes(&self, projection: &str, before_us: i64) -> Result<(), CatalogError>;
     /// Takes a request back, answered or not. False if it was gone or is being answered.
     async fn remove_request(&self, id: i64) -> Result<bool, CatalogError>;
 }

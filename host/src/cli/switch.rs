@@ -116,10 +116,11 @@ pub(crate) async fn rollback(args: Rollback, context: &Context) -> anyhow::Resul
     let live = names::resolve(&*host.catalog, &live)
         .await
         .map_err(session::unresolved)?;
-    let scope = Scope::Only(vec![live.version]);
+    let scope = Scope::Only(vec![live.version.clone()]);
     let mut access = lifecycle::Access::new(host.clone(), &name.projection, scope);
     let done = access
         .request(Request::Rollback {
+            from: live.version,
             accept_older: args.accept_older,
         })
         .await;

@@ -74,8 +74,9 @@ impl Access {
                     // The holder is gone: it answered just before, or never will.
                     let answered = self.host.catalog.outcome(id).await?;
                     self.host.catalog.remove_request(id).await?;
-                    if let Some(outcome) = answered {
-                        break read_outcome(&outcome);
+                    match answered.as_deref().map(read_outcome) {
+                        None | Some(Outcome::Lost) => {}
+                        Some(outcome) => break outcome,
                     }
                 }
                 let supervisor = self.here.as_mut().expect("the lease was taken");
@@ -96,7 +97,11 @@ impl Access {
             };
             if let Some(outcome) = self.host.catalog.outcome(id).await? {
                 self.host.catalog.remove_request(id).await?;
-                break read_outcome(&outcome);
+                match read_outcome(&outcome) {
+                    // Whoever holds the lease now has not seen it.
+                    Outcome::Lost => left = None,
+                    outcome => break outcome,
+                }
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         };
@@ -104,6 +109,9 @@ impl Access {
             Outcome::Done(done) => Ok(done),
             Outcome::Refused { message, hint } => Err(LifecycleError::Refused { message, hint }),
             Outcome::Failed { message, hint } => Err(LifecycleError::Elsewhere { message, hint }),
+            Outcome::Lost => {
+                unreachable!("asked again above, and never the answer of a supervisor")
+            }
         }
     }
 

@@ -13,7 +13,9 @@ pub enum Request {
         version: semver::Version,
         accept_older: bool,
     },
+    /// Only while `from` is live: a rollback that happens twice would be none.
     Rollback {
+        from: semver::Version,
         accept_older: bool,
     },
     Retire {
@@ -45,6 +47,9 @@ pub enum Outcome {
         message: String,
         hint: Option<String>,
     },
+    /// It was left for a holder of the lease that is gone. Who still waits asks again; a command
+    /// that died meanwhile does not, so nothing happens long after its user gave up.
+    Lost,
 }
 
 /// What was done.

@@ -19,6 +19,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(500);
 /// … up to this.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// Outcomes that nobody fetched are kept for an hour, in microseconds.
+const OUTCOME_KEPT_US: i64 = 3_600_000_000;
+
 /// Which versions a supervisor works on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
@@ -66,9 +69,23 @@ impl Supervisor {
             troubles: BTreeMap::new(),
             gives_up,
         };
+        supervisor.lose_requests().await?;
         supervisor.publish().await?;
         supervisor.drop_discarded().await?;
         Ok(supervisor)
+    }
+
+    /// Requests left for a predecessor: who still waits asks again.
+    async fn lose_requests(&self) -> Result<(), LifecycleError> {
+        let lost = serde_json::to_string(&Outcome::Lost).expect("an outcome has a JSON form");
+        let catalog = &self.host.catalog;
+        for record in catalog.open_requests(self.projection()).await? {
+            catalog.answer_request(record.id, &lost).await?;
+        }
+        let forgotten = self.host.clock.now_us() - OUTCOME_KEPT_US;
+        Ok(catalog
+            .forget_outcomes(self.projection(), forgotten)
+            .await?)
     }
 
     pub fn projection(&self) -> &str {
@@ -119,7 +136,7 @@ impl Supervisor {
                 self.switch(&version, SwitchKind::Promote, accept_older)
                     .await
             }
-            Request::Rollback { accept_older } => self.rollback(accept_older).await,
+            Request::Rollback { from, accept_older } => self.rollback(&from, accept_older).await,
             Request::Retire { version } => self.retire(&version).await,
             Request::Pause { version } => self
                 .change(&version, Change::Pause)

@@ -20,24 +20,27 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 const STANDSTILL_MAX: Duration = Duration::from_secs(20);
 
 impl Supervisor {
-    /// Makes the version that was live most recently live again.
-    pub(super) async fn rollback(&mut self, accept_older: bool) -> Result<Done, LifecycleError> {
-        let versions = self.host.catalog.versions(self.projection()).await?;
-        let previous = versions
-            .into_iter()
-            .find(|it| it.status.role == Role::Previous);
-        let previous = previous.ok_or_else(|| LifecycleError::Refused {
-            message: format!(
-                "{} has no previous version to go back to",
-                self.projection()
-            ),
-            hint: format!(
-                "promote the version you want: `retell promote {}@VERSION`",
-                self.projection()
-            ),
+    /// Makes the version that was live most recently live again, in the place of `from`.
+    pub(super) async fn rollback(
+        &mut self,
+        from: &semver::Version,
+        accept_older: bool,
+    ) -> Result<Done, LifecycleError> {
+        let projection = self.projection().to_owned();
+        let versions = self.host.catalog.versions(&projection).await?;
+        let holder = |role: Role| versions.iter().find(|it| it.status.role == role);
+        if holder(Role::Live).is_none_or(|live| live.version != *from) {
+            return Err(LifecycleError::Refused {
+                message: format!("{projection}@{from} is not live any more"),
+                hint: format!("`retell status {projection}` shows what is"),
+            });
+        }
+        let previous = holder(Role::Previous).ok_or_else(|| LifecycleError::Refused {
+            message: format!("{projection} has no previous version to go back to"),
+            hint: format!("promote the version you want: `retell promote {projection}@VERSION`"),
         })?;
-        self.switch(&previous.version, SwitchKind::Rollback, accept_older)
-            .await
+        let to = previous.version.clone();
+        self.switch(&to, SwitchKind::Rollback, accept_older).await
     }
 
     /// Makes a version live.

@@ -134,6 +134,10 @@ impl Catalog for SqliteCatalog {
         requests::outcome(self, id).await
     }
 
+    async fn forget_outcomes(&self, projection: &str, before_us: i64) -> Result<()> {
+        requests::forget_outcomes(self, projection, before_us).await
+    }
+
     async fn remove_request(&self, id: i64) -> Result<bool> {
         requests::remove_request(self, id).await
     }

@@ -68,3 +68,20 @@ pub(super) async fn remove_request(catalog: &SqliteCatalog, id: i64) -> Result<b
         .map_err(doing("take a request back"))?;
     Ok(done.rows_affected() == 1)
 }
+
+pub(super) async fn forget_outcomes(
+    catalog: &SqliteCatalog,
+    projection: &str,
+    before_us: i64,
+) -> Result<()> {
+    sqlx::query(
+        "DELETE FROM requests
+         WHERE projection = ? AND outcome IS NOT NULL AND requested_at < ?",
+    )
+    .bind(projection)
+    .bind(before_us)
+    .execute(&catalog.pool)
+    .await
+    .map_err(doing("forget outcomes"))?;
+    Ok(())
+}
