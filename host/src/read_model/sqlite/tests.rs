@@ -430,3 +430,25 @@ fn a_creation_that_was_cut_off_leaves_nothing_in_the_way() {
     let left = std::fs::read_dir(path.parent().expect("has one")).expect("reads");
     assert_eq!(left.count(), 1);
 }
+
+#[test]
+fn an_index_that_was_rolled_back_is_built_again() {
+    let folder = Folder::new();
+    let mut model = folder.create(&people(), &provenance(), 1).expect("creates");
+    let outside = rusqlite::Connection::open(folder.path()).expect("opens");
+    let exists = || {
+        outside
+            .prepare("SELECT 1 FROM sqlite_schema WHERE name = 'person.town'")
+            .and_then(|mut statement| statement.exists([]))
+            .expect("reads")
+    };
+    assert!(!exists(), "it is deferred");
+    model
+        .write(&[put(&person("ann", None, None, 1), true)])
+        .expect("writes");
+    model.scan(0, 1, &[], None, 1).expect("scans");
+    model.rollback();
+    assert!(!exists(), "it went with its transaction");
+    model.scan(0, 1, &[], None, 1).expect("scans");
+    assert!(exists());
+}
