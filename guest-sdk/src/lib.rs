@@ -127,3 +127,8 @@ pub mod __private {
         true
     }
 }
+
+/// The README's projection compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

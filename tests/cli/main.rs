@@ -20,4 +20,5 @@ mod examples;
 mod git_tree;
 mod instance;
 mod query;
+mod readme;
 mod repository;
