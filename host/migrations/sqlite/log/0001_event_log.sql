@@ -12,7 +12,7 @@ CREATE TABLE events (
     subject     TEXT,                 -- reserved for erasure, like key_id
     key_id      TEXT,
     salt        BLOB,                 -- 16 random bytes; goes when the payload goes
-    hash        BLOB    NOT NULL CHECK (length(hash) = 32),
+    hash        BLOB    NOT NULL,     -- 32 bytes
     metadata    TEXT,                 -- JSON; after the short columns, because it may be long
     payload     TEXT                  -- JSON
 ) STRICT;
@@ -42,6 +42,11 @@ CREATE TABLE imports (
 
 -- Append-only, whatever tool comes. INSERT OR REPLACE would overwrite a row without a word to
 -- UPDATE and DELETE triggers, so what it could replace is refused before.
+--
+-- The insert trigger fails the statement and does not abort it, and `events` has no CHECK that
+-- calls a function: either would make SQLite copy every page into a statement journal before each
+-- insert, which costs more than all the checks. One row is refused either way; of a statement that
+-- inserts several, the rows before the refused one stay, each of which was in order.
 
 CREATE TRIGGER events_insert BEFORE INSERT ON events
 WHEN NEW.position IS NOT coalesce((SELECT max(position) FROM events), 0) + 1
@@ -51,10 +56,10 @@ WHEN NEW.position IS NOT coalesce((SELECT max(position) FROM events), 0) + 1
 BEGIN
     SELECT CASE
         WHEN NEW.position IS NOT coalesce((SELECT max(position) FROM events), 0) + 1
-        THEN RAISE(ABORT, 'the event log is append-only: the next position is the head plus 1')
+        THEN RAISE(FAIL, 'the event log is append-only: the next position is the head plus 1')
         WHEN EXISTS (SELECT 1 FROM events WHERE id = NEW.id)
-        THEN RAISE(ABORT, 'the event log is append-only: this id is taken')
-        ELSE RAISE(ABORT, 'the event log is append-only: the next revision is the stream''s last plus 1')
+        THEN RAISE(FAIL, 'the event log is append-only: this id is taken')
+        ELSE RAISE(FAIL, 'the event log is append-only: the next revision is the stream''s last plus 1')
     END;
 END;
 

@@ -25,7 +25,7 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     connection.execute_batch(
         "PRAGMA synchronous = FULL;
          PRAGMA cache_size = -65536;
-         PRAGMA wal_autocheckpoint = 4096;
+         PRAGMA wal_autocheckpoint = 2048;
          PRAGMA journal_size_limit = 67108864;",
     )?;
     Ok(connection)

@@ -44,6 +44,9 @@ enum State {
 /// Another process may create or migrate the same log at the same time; then one of the two fails
 /// and looks again.
 const MIGRATE_ATTEMPTS: u32 = 4;
+/// Larger than SQLite's own 4 KiB: an event takes some hundred bytes, and bulk appending and reading
+/// are about a fifth faster. Only a new file can take it.
+const PAGE_BYTES: u32 = 8 << 10;
 const MIGRATE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens, creates or migrates as the mode allows. Returns whether anything was changed.
@@ -205,6 +208,7 @@ async fn migrate(path: &Path, now_us: i64) -> Result<(), LogError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
+        .page_size(PAGE_BYTES)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(LOG_BUSY_TIMEOUT);

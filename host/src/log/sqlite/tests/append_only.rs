@@ -57,7 +57,7 @@ async fn no_statement_changes_or_removes_an_event() {
         "INSERT INTO events SELECT * FROM events".to_owned(),
         format!(
             "INSERT INTO events {}",
-            row(3, "c", "t", 1).replace("zeroblob(32)", "x'00'")
+            row(3, "c", "t", 1).replace("zeroblob(32)", "NULL")
         ),
         // The head.
         "DELETE FROM log_head".to_owned(),
