@@ -207,6 +207,7 @@ impl<'de> Deserialize<'de> for Text<'de> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn an_event_in_full() {
@@ -290,5 +291,56 @@ mod tests {
         `stream` is 513 bytes long, it may be 512
         the event's data and metadata take 1048578 bytes, an event may take 1048576
         ");
+    }
+
+    /// JSON texts as people write them, white space included.
+    fn json() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            any::<i64>().prop_map(|n| n.to_string()),
+            Just("1.50E+3".to_owned()),
+            "[^\\\\\"\u{0}-\u{1f}]{0,8}".prop_map(|text| format!("\"{text}\"")),
+        ];
+        leaf.prop_recursive(3, 12, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3)
+                    .prop_map(|items| format!("[ {} ]", items.join(" , "))),
+                (inner.clone(), inner)
+                    .prop_map(|(a, b)| format!("{{ \"a\" : {a} ,\t\"a\": {b} }}")),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            stream in "[^\u{0}]{1,20}",
+            event_type in "[^\u{0}]{1,20}",
+            id in prop::option::of("[^\u{0}]{1,20}"),
+            data in json(),
+            by in prop::option::of(json()),
+            occurred_at in prop::option::of(0..4_000_000_000_000_000_i64),
+        ) {
+            let text = |text: &str| serde_json::to_string(text).unwrap();
+            let metadata = by.map(|by| format!("{{\"by\" : {by}}}"));
+            let line = format!(
+                "{{\"type\":{},\"data\":{data},\"stream\":{},\"id\":{},\"occurred_at\":{},\"metadata\":{}}}",
+                text(&event_type),
+                text(&stream),
+                id.as_deref().map_or("null".to_owned(), text),
+                occurred_at.map_or("null".to_owned(), |at| text(&time::format_rfc3339(at))),
+                metadata.as_deref().unwrap_or("null"),
+            );
+            let compacted = |json: String| compact("", &json).unwrap();
+            let expected = NewEvent {
+                stream,
+                event_type,
+                data: compacted(data),
+                metadata: metadata.map(compacted),
+                id,
+                occurred_at,
+            };
+            prop_assert_eq!(read_line(line.as_bytes()), Ok(expected));
+        }
     }
 }

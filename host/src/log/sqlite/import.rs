@@ -110,7 +110,7 @@ impl LogImport for SqliteImport {
     ) -> Result<Appended, LogError> {
         self.or_roll_back(|import| {
             import.begin()?;
-            let appended = import.writer.add(&events)?;
+            let appended = import.writer.adding()?.add(&events)?;
             if !import.atomic {
                 if let Some(progress) = &progress {
                     import.record(progress)?;
@@ -125,7 +125,7 @@ impl LogImport for SqliteImport {
     fn finish(mut self: Box<Self>, events: Vec<NewEvent>) -> Result<Appended, LogError> {
         self.or_roll_back(|import| {
             import.begin()?;
-            let appended = import.writer.add(&events)?;
+            let appended = import.writer.adding()?.add(&events)?;
             import.forget()?;
             import.commit()?;
             Ok(appended)

@@ -1,6 +1,7 @@
 //! The event log in an SQLite file. Appending and reading step prepared statements on connections
 //! of their own; sqlx runs the migrations.
 
+mod adding;
 mod connection;
 mod errors;
 mod import;
@@ -147,9 +148,10 @@ impl Shared {
 
 /// Inside a transaction: ids first, then expected revisions, then the events.
 fn add_all(writer: &mut Writer, request: &AppendRequest) -> Result<Appended, LogError> {
-    if !request.expected.is_empty() && !writer.all_there(&request.events)? {
+    let mut adding = writer.adding()?;
+    if !request.expected.is_empty() && !adding.all_there(&request.events)? {
         for (stream, expected) in &request.expected {
-            let actual = writer.revision(stream)?;
+            let actual = adding.revision(stream)?;
             if actual != *expected {
                 return Err(LogError::Revision {
                     stream: stream.clone(),
@@ -159,7 +161,7 @@ fn add_all(writer: &mut Writer, request: &AppendRequest) -> Result<Appended, Log
             }
         }
     }
-    writer.add(&request.events)
+    adding.add(&request.events)
 }
 
 #[async_trait]

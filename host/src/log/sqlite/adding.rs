@@ -1,0 +1,250 @@
+//! Adding events inside a transaction: what is there already, which revision is next, and the hash
+//! that ties each event to the one before.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension};
+use uuid::Uuid;
+
+use super::errors::explain;
+use crate::event::{Hash, NewEvent, Position};
+use crate::log::ids::EventIds;
+use crate::log::{Appended, Head, LogError, chain};
+
+/// `OR FAIL` spares SQLite a journal for each statement: see the migration.
+const INSERT: &str = "INSERT OR FAIL INTO events
+    (position, stream, revision, id, type, occurred_at, recorded_at, salt, hash, metadata, payload)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+const FIND: &str =
+    "SELECT position, stream, type, payload, metadata, occurred_at FROM events WHERE id = ?1";
+const REVISION: &str = "SELECT max(revision) FROM events WHERE stream = ?1";
+
+/// Streams whose last revision is remembered.
+const REVISIONS_MAX: usize = 65_536;
+
+/// The end of the log as the transaction sees it.
+pub(super) struct Tail {
+    pub(super) head: Head,
+    /// Of every event of this transaction: the clock, but never less than the last event's.
+    pub(super) recorded_at: i64,
+}
+
+/// Last revisions of streams, kept from one transaction to the next while nobody else appends.
+#[derive(Default)]
+pub(super) struct Revisions {
+    last: HashMap<String, u64>,
+    /// The hash of the log that they are true of.
+    true_at: Option<Hash>,
+}
+
+/// Adds events to the writer's open transaction.
+pub(super) struct Adding<'w> {
+    insert: CachedStatement<'w>,
+    find: CachedStatement<'w>,
+    revision: CachedStatement<'w>,
+    path: &'w Path,
+    tail: &'w mut Tail,
+    revisions: &'w mut Revisions,
+    ids: &'w mut EventIds,
+    buffer: &'w mut Vec<u8>,
+}
+
+/// An event that is there already, as far as it is compared.
+struct Found {
+    position: Position,
+    difference: Option<&'static str>,
+}
+
+impl<'w> Adding<'w> {
+    pub(super) fn prepare(
+        connection: &'w Connection,
+        path: &'w Path,
+        tail: &'w mut Tail,
+        revisions: &'w mut Revisions,
+        ids: &'w mut EventIds,
+        buffer: &'w mut Vec<u8>,
+    ) -> Result<Self, LogError> {
+        let prepare = |sql| {
+            connection
+                .prepare_cached(sql)
+                .map_err(|error| explain(path, "preparing to append", error))
+        };
+        Ok(Self {
+            insert: prepare(INSERT)?,
+            find: prepare(FIND)?,
+            revision: prepare(REVISION)?,
+            path,
+            tail,
+            revisions,
+            ids,
+            buffer,
+        })
+    }
+
+    /// Whether each of the events is in the log already.
+    pub(super) fn all_there(&mut self, events: &[NewEvent]) -> Result<bool, LogError> {
+        for (index, event) in events.iter().enumerate() {
+            match &event.id {
+                None => return Ok(false),
+                Some(id) => match self.find(id, event)? {
+                    None => return Ok(false),
+                    Some(found) => same(&found, id, index)?,
+                },
+            }
+        }
+        Ok(!events.is_empty())
+    }
+
+    /// The last revision of a stream; 0 if it is new.
+    pub(super) fn revision(&mut self, stream: &str) -> Result<u64, LogError> {
+        if let Some(last) = self.revisions.last.get(stream) {
+            return Ok(*last);
+        }
+        let last: Option<u64> = self
+            .revision
+            .query_row([stream], |row| row.get(0))
+            .map_err(|error| explain(self.path, "looking up a stream", error))?;
+        Ok(last.unwrap_or(0))
+    }
+
+    /// Adds the events that are not there yet.
+    pub(super) fn add(&mut self, events: &[NewEvent]) -> Result<Appended, LogError> {
+        let mut appended = Appended {
+            positions: Vec::with_capacity(events.len()),
+            already_there: 0,
+        };
+        for (index, event) in events.iter().enumerate() {
+            // One by one, so that an id that comes twice in one request is found too.
+            if let Some(id) = &event.id
+                && let Some(found) = self.find(id, event)?
+            {
+                same(&found, id, index)?;
+                appended.positions.push(found.position);
+                appended.already_there += 1;
+                continue;
+            }
+            appended.positions.push(self.insert(event)?);
+        }
+        Ok(appended)
+    }
+
+    fn find(&mut self, id: &str, event: &NewEvent) -> Result<Option<Found>, LogError> {
+        self.find
+            .query_row([id], |row| {
+                let text = |column: usize| -> rusqlite::Result<Option<&str>> {
+                    Ok(row.get_ref(column)?.as_str_or_null()?)
+                };
+                let difference = if text(1)? != Some(event.stream.as_str()) {
+                    Some("stream")
+                } else if text(2)? != Some(event.event_type.as_str()) {
+                    Some("type")
+                } else if text(3)?.is_some_and(|data| data != event.data) {
+                    // An erased payload is null and can't be compared.
+                    Some("data")
+                } else if text(3)?.is_some() && text(4)? != event.metadata.as_deref() {
+                    Some("metadata")
+                } else if row.get::<_, Option<i64>>(5)? != event.occurred_at {
+                    Some("occurred_at")
+                } else {
+                    None
+                };
+                Ok(Found {
+                    position: row.get(0)?,
+                    difference,
+                })
+            })
+            .optional()
+            .map_err(|error| explain(self.path, "looking up an id", error))
+    }
+
+    fn insert(&mut self, event: &NewEvent) -> Result<Position, LogError> {
+        let revision = 1 + self.revision(&event.stream)?;
+        let Tail { head, recorded_at } = self.tail;
+        let position = head.position + 1;
+        let mut made = Uuid::encode_buffer();
+        let id = match &event.id {
+            Some(id) => id.as_str(),
+            None => self
+                .ids
+                .next(*recorded_at)
+                .hyphenated()
+                .encode_lower(&mut made),
+        };
+        let salt: [u8; chain::SALT_BYTES] = rand::random();
+        let link = chain::Link {
+            position,
+            stream: &event.stream,
+            revision,
+            id,
+            event_type: &event.event_type,
+            occurred_at: event.occurred_at,
+            recorded_at: *recorded_at,
+            subject: None,
+            key_id: None,
+            payload_digest: &chain::content_digest(&salt, Some(&event.data)),
+            metadata_digest: &chain::content_digest(&salt, event.metadata.as_deref()),
+        };
+        let hash = chain::link(&head.hash, &link, self.buffer);
+        self.insert
+            .execute((
+                position,
+                &event.stream,
+                revision,
+                id,
+                &event.event_type,
+                event.occurred_at,
+                *recorded_at,
+                salt,
+                hash,
+                &event.metadata,
+                &event.data,
+            ))
+            .map_err(|error| explain(self.path, "appending an event", error))?;
+        *head = Head { position, hash };
+        self.revisions.set(&event.stream, revision);
+        Ok(position)
+    }
+}
+
+impl Revisions {
+    /// At the start of a transaction, given the hash of the log.
+    pub(super) fn begin(&mut self, hash: Hash) {
+        if self.true_at != Some(hash) {
+            self.last.clear();
+        }
+        // What follows may be rolled back.
+        self.true_at = None;
+    }
+
+    pub(super) fn committed(&mut self, hash: Hash) {
+        self.true_at = Some(hash);
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.last.clear();
+    }
+
+    fn set(&mut self, stream: &str, revision: u64) {
+        if let Some(last) = self.last.get_mut(stream) {
+            *last = revision;
+            return;
+        }
+        if self.last.len() >= REVISIONS_MAX {
+            self.last.clear();
+        }
+        self.last.insert(stream.to_owned(), revision);
+    }
+}
+
+fn same(found: &Found, id: &str, index: usize) -> Result<(), LogError> {
+    match found.difference {
+        None => Ok(()),
+        Some(difference) => Err(LogError::IdTaken {
+            id: id.to_owned(),
+            position: found.position,
+            difference,
+            index,
+        }),
+    }
+}
