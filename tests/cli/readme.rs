@@ -28,7 +28,10 @@ fn the_quick_start_works() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(root.join("projections"), folder.path().join("projections"))
         .unwrap();
-    let installed = Path::new(retell().get_program()).parent().unwrap().to_owned();
+    let installed = Path::new(retell().get_program())
+        .parent()
+        .unwrap()
+        .to_owned();
     let path = std::env::var("PATH").unwrap();
     let output = Command::new("sh")
         .args(["-euc", &commands.concat()])
