@@ -9,7 +9,7 @@ GUESTS := $(patsubst %/Cargo.toml,%,$(wildcard projections/*/Cargo.toml tests/gu
 .PHONY: help demo test lint fmt setup guests clean-guests
 
 help: ## Say what there is to make
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "make %-8s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "make %-13s %s\n", $$1, $$2 }'
 
 demo: setup ## The main job on generated events and on a git history, step by step
 	cargo build --release --bins --examples
