@@ -68,40 +68,39 @@ impl Access {
     /// Has a request carried out, here or by whoever holds the lease.
     pub async fn request(&mut self, request: Request) -> Result<Done, LifecycleError> {
         let mut left: Option<i64> = None;
+        // How things were when it was first left to another process.
+        let mut before: Option<Vec<VersionRecord>> = None;
         let outcome = loop {
-            if self.take_lease().await? {
-                if let Some(id) = left.take() {
-                    // The holder is gone: it answered just before, or never will.
-                    let answered = self.host.catalog.outcome(id).await?;
+            let is_here = self.take_lease().await?;
+            if let Some(id) = left {
+                let answered = self.host.catalog.outcome(id).await?;
+                if is_here || answered.is_some() {
                     self.host.catalog.remove_request(id).await?;
+                    left = None;
                     match answered.as_deref().map(read_outcome) {
-                        None | Some(Outcome::Lost) => {}
+                        // Whom it was left to is gone, and may have come to it all the same: a
+                        // promotion would be refused now, a rollback undone.
+                        None | Some(Outcome::Lost) => {
+                            let before = before.as_deref().unwrap_or_default();
+                            if let Some(done) = self.carried_out(&request, before).await? {
+                                break Outcome::Done(done);
+                            }
+                        }
                         Some(outcome) => break outcome,
                     }
                 }
-                let supervisor = self.here.as_mut().expect("the lease was taken");
+            }
+            if let Some(supervisor) = &mut self.here {
                 break supervisor.handle(request.clone()).await?;
             }
-            let id = match left {
-                Some(id) => id,
-                None => {
-                    let text = serde_json::to_string(&request).expect("a request has a JSON form");
-                    let now = self.host.clock.now_us();
-                    let id = self
-                        .host
-                        .catalog
-                        .add_request(&self.projection, &text, now)
-                        .await?;
-                    *left.insert(id)
+            if left.is_none() {
+                if before.is_none() {
+                    before = Some(self.host.catalog.versions(&self.projection).await?);
                 }
-            };
-            if let Some(outcome) = self.host.catalog.outcome(id).await? {
-                self.host.catalog.remove_request(id).await?;
-                match read_outcome(&outcome) {
-                    // Whoever holds the lease now has not seen it.
-                    Outcome::Lost => left = None,
-                    outcome => break outcome,
-                }
+                let text = serde_json::to_string(&request).expect("a request has a JSON form");
+                let now = self.host.clock.now_us();
+                let catalog = &self.host.catalog;
+                left = Some(catalog.add_request(&self.projection, &text, now).await?);
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         };
@@ -113,6 +112,28 @@ impl Access {
                 unreachable!("asked again above, and never the answer of a supervisor")
             }
         }
+    }
+
+    /// What became of a request whose holder is gone, if it carried it out without answering.
+    async fn carried_out(
+        &self,
+        request: &Request,
+        before: &[VersionRecord],
+    ) -> Result<Option<Done>, LifecycleError> {
+        let now = self.host.catalog.versions(&self.projection).await?;
+        let Some(mut done) = request.carried_out(before, &now) else {
+            return Ok(None);
+        };
+        if let Done::Switched { to, position, .. } = &mut done
+            && let Some(record) = now.iter().find(|it| it.version == *to)
+            && let Some(build) = &record.current
+        {
+            let path = self.host.places.of_build(build);
+            let seen = tokio::task::spawn_blocking(move || observe(&path, 0));
+            let seen = seen.await.expect("reading a status does not panic");
+            *position = seen.map_or(0, |it| it.position);
+        }
+        Ok(Some(done))
     }
 
     /// Works or watches until `look` has seen what it waits for.

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::state::{Halt, Role, State};
+use crate::catalog::VersionRecord;
 use crate::event::Position;
 
 /// Work on one projection.
@@ -32,6 +34,67 @@ pub enum Request {
         version: semver::Version,
         until: Option<Position>,
     },
+}
+
+impl Request {
+    /// What was done, if the difference between `before`, when this was asked for, and `now` says
+    /// that it was. The position of a switch is left open.
+    pub(super) fn carried_out(
+        &self,
+        before: &[VersionRecord],
+        now: &[VersionRecord],
+    ) -> Option<Done> {
+        let changed = |version: &semver::Version, is: &dyn Fn(&VersionRecord) -> bool| {
+            let find = |versions: &[VersionRecord]| {
+                let found = versions.iter().find(|it| it.version == *version);
+                found.is_some_and(is)
+            };
+            !find(before) && find(now)
+        };
+        let live = |versions: &[VersionRecord]| {
+            let found = versions.iter().find(|it| it.status.role == Role::Live);
+            found.map(|it| it.version.clone())
+        };
+        match self {
+            Self::Promote { version, .. } => {
+                let is_live = |it: &VersionRecord| it.status.role == Role::Live;
+                changed(version, &is_live).then(|| Done::Switched {
+                    from: live(before),
+                    to: version.clone(),
+                    position: 0,
+                })
+            }
+            Self::Rollback { from, .. } => {
+                let to = live(now)?;
+                let was_live = live(before).as_ref() == Some(from);
+                (was_live && to != *from).then(|| Done::Switched {
+                    from: Some(from.clone()),
+                    to,
+                    position: 0,
+                })
+            }
+            Self::Retire { version } => {
+                changed(version, &|it| it.status.state == State::Retired).then_some(Done::Retired)
+            }
+            Self::Pause { version } => {
+                changed(version, &|it| it.status.halt == Halt::Paused).then_some(Done::Paused)
+            }
+            Self::Resume { version } => {
+                changed(version, &|it| it.status.halt == Halt::None).then_some(Done::Resumed)
+            }
+            Self::Replay { version, .. } => {
+                let builds = |versions: &[VersionRecord]| {
+                    let found = versions.iter().find(|it| it.version == *version);
+                    found.map(|it| [it.current.clone(), it.successor.clone()])
+                };
+                let (before, now) = (builds(before)?, builds(now)?);
+                now.into_iter()
+                    .flatten()
+                    .find(|it| !before.iter().flatten().any(|known| known.id == it.id))
+                    .map(|build| Done::ReplayBegun { build: build.id })
+            }
+        }
+    }
 }
 
 /// What came of a request.

@@ -31,6 +31,11 @@ impl Supervisor {
         until: Option<Position>,
     ) -> Result<Done, LifecycleError> {
         let record = self.record(version).await?;
+        // The same again, after it was interrupted: it goes on.
+        if let Some(build) = record.successor.clone().filter(|it| it.until == until) {
+            self.include(version);
+            return Ok(Done::ReplayBegun { build: build.id });
+        }
         if record.status.state == State::Retired {
             self.change(version, Change::Revive).await?;
         }

@@ -34,11 +34,12 @@ pub enum Scope {
 /// Works on one projection, as long as it holds the lease.
 pub struct Supervisor {
     pub(super) host: Arc<Host>,
-    lease: Lease,
     epoch: i64,
     scope: Scope,
     /// By build.
     pub(super) workers: BTreeMap<i64, Worker>,
+    /// Behind the workers, since fields are dropped in order: they end before the lease does.
+    lease: Lease,
     troubles: BTreeMap<i64, TroubledBuild>,
     /// Faults of the host's end a command, while a server waits for them to pass.
     gives_up: bool,

@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -32,8 +32,9 @@ pub enum Phase {
     Indexing,
     /// Ready, at the head or close to it.
     Following,
-    /// Ready, and standing still until it is told to go on.
-    Fenced,
+    /// Ready, and standing still until it is told to go on. The number is the order's: by it a fence
+    /// is told from the one before, which the worker may have left already.
+    Fenced(u64),
     Ended(End),
 }
 
@@ -63,7 +64,7 @@ pub struct Progress {
 impl Progress {
     /// Replayed and prepared, whatever it does now.
     pub fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Following | Phase::Fenced)
+        matches!(self.phase, Phase::Following | Phase::Fenced(_))
     }
 
     /// How it ended, if it did.
@@ -78,7 +79,8 @@ impl Progress {
 #[derive(Debug)]
 struct Orders {
     stop: AtomicBool,
-    fence: AtomicBool,
+    /// Number of the order to stand still; 0: go on.
+    fence: AtomicU64,
     /// What the read model shall say of its role.
     role: Mutex<Role>,
 }
@@ -87,6 +89,8 @@ struct Orders {
 #[derive(Debug)]
 pub(super) struct Worker {
     orders: Arc<Orders>,
+    /// How often it was told to stand still.
+    fences: u64,
     progress: watch::Receiver<Progress>,
     thread: Option<JoinHandle<()>>,
 }
@@ -106,7 +110,7 @@ impl Worker {
     pub(super) fn start(host: Arc<Host>, task: Task) -> Self {
         let orders = Arc::new(Orders {
             stop: AtomicBool::new(false),
-            fence: AtomicBool::new(false),
+            fence: AtomicU64::new(0),
             role: Mutex::new(task.role),
         });
         let first = Progress {
@@ -139,6 +143,7 @@ impl Worker {
             .expect("a process that can't start a thread can't go on");
         Self {
             orders,
+            fences: 0,
             progress,
             thread: Some(thread),
         }
@@ -150,18 +155,21 @@ impl Worker {
 
     /// Stands still after some position and returns it, or none when the worker ended instead.
     pub(super) async fn fence(&mut self) -> Option<Position> {
-        self.orders.fence.store(true, Ordering::Release);
+        self.fences += 1;
+        let order = self.fences;
+        self.orders.fence.store(order, Ordering::Release);
+        let stands = |phase: &Phase| matches!(phase, Phase::Fenced(at) if *at == order);
         let settled = self
             .progress
-            .wait_for(|it| matches!(it.phase, Phase::Fenced | Phase::Ended(_)))
+            .wait_for(|it| stands(&it.phase) || it.end().is_some())
             .await
             .ok()?;
-        matches!(settled.phase, Phase::Fenced).then_some(settled.position)
+        stands(&settled.phase).then_some(settled.position)
     }
 
     /// Goes on after a fence.
     pub(super) fn unfence(&self) {
-        self.orders.fence.store(false, Ordering::Release);
+        self.orders.fence.store(0, Ordering::Release);
     }
 
     /// What the read model shall tell its readers of its role.
@@ -261,11 +269,12 @@ fn fill(
             replay.flush()?;
             return replay.close();
         }
-        if orders.fence.load(Ordering::Acquire) && replay.is_ready() {
+        let fence = orders.fence.load(Ordering::Acquire);
+        if fence != 0 && replay.is_ready() {
             if replay.flushed() < replay.applied() {
                 replay.flush()?;
             }
-            tell(&replay, head, Phase::Fenced);
+            tell(&replay, head, Phase::Fenced(fence));
             std::thread::sleep(Duration::from_millis(1));
             continue;
         }

@@ -40,8 +40,8 @@ pub(super) fn create(
     if path.exists() || side_file(path, "-wal").exists() || side_file(path, "-journal").exists() {
         return Err(exists());
     }
-    let unfinished = side_file(path, ".new");
-    remove_database(&unfinished).map_err(io)?;
+    let unfinished = unfinished_file(path);
+    remove_unfinished(path).map_err(io)?;
     File::create_new(&unfinished).map_err(io)?;
     fill(&unfinished, tables, provenance, epoch, time).map_err(|error| {
         // Best effort: the next attempt sweeps it up, too.
@@ -100,6 +100,16 @@ pub(super) fn remove_database(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The name under which a read model is made.
+fn unfinished_file(path: &Path) -> PathBuf {
+    side_file(path, ".new")
+}
+
+/// Removes what a killed `create` left, be it a beginning or a second name of the whole file.
+pub(super) fn remove_unfinished(path: &Path) -> std::io::Result<()> {
+    remove_database(&unfinished_file(path))
+}
+
 /// Opens a read model for writing, after looking whether it is the one expected, and takes it over
 /// for `epoch`.
 pub(super) fn open(
@@ -109,6 +119,7 @@ pub(super) fn open(
     epoch: u64,
 ) -> Result<(Connection, Stored), ReadModelError> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    remove_unfinished(path).map_err(|error| io_fault(path, Doing::Open, error))?;
     let stored = provenance::read(&connection, path)?;
     provenance::compare(path, &stored.status.provenance, expected)?;
     let boot = boot_id();

@@ -22,7 +22,9 @@ pub(super) fn drop_read_model(path: &Path) -> Result<(), ReadModelError> {
         Err(ReadModelError::Malformed { .. } | ReadModelError::NotADatabase { .. }) => {}
         Err(error) => return Err(error),
     }
-    open::remove_database(path).map_err(|error| io_fault(path, Doing::Drop, error))?;
+    open::remove_database(path)
+        .and_then(|()| open::remove_unfinished(path))
+        .map_err(|error| io_fault(path, Doing::Drop, error))?;
     let Some(folder) = path.parent().filter(|folder| folder.is_dir()) else {
         return Ok(());
     };
