@@ -124,7 +124,19 @@ impl Supervisor {
             }
         }
         self.stop_strays(&versions).await;
-        Ok(())
+        // At the end, since it makes what was read of the others' roles out of date.
+        let planned = versions.iter().find(|it| self.is_to_be_promoted(it));
+        match planned {
+            Some(version) => self.promote_as_planned(version).await,
+            None => Ok(()),
+        }
+    }
+
+    fn is_to_be_promoted(&self, version: &VersionRecord) -> bool {
+        let progress = version.current.as_ref().and_then(|it| self.progress(it.id));
+        version.promote_when_ready
+            && version.status.state == State::Ready
+            && progress.is_some_and(|it| it.is_ready())
     }
 
     /// Carries out a request. What the state does not allow is an outcome, not an error.
@@ -226,9 +238,6 @@ impl Supervisor {
             if version.status.state == State::Replaying {
                 self.change(&version.version, Change::BecomeReady).await?;
                 self.publish().await?;
-            }
-            if version.promote_when_ready && version.status.state == State::Ready {
-                self.promote_as_planned(version).await?;
             }
         }
         match progress.end() {

@@ -260,6 +260,9 @@ fn fill(
     };
     let mut role = None;
     loop {
+        // Before the role: a version that was displaced says so before it gets any further, so that
+        // a program can tell that what it opened as the live one is not that any more.
+        let fence = orders.fence.load(Ordering::Acquire);
         let wanted = *orders.role.lock().unwrap_or_else(PoisonError::into_inner);
         if role != Some(wanted) {
             replay.set_role(wanted)?;
@@ -269,7 +272,6 @@ fn fill(
             replay.flush()?;
             return replay.close();
         }
-        let fence = orders.fence.load(Ordering::Acquire);
         if fence != 0 && replay.is_ready() {
             if replay.flushed() < replay.applied() {
                 replay.flush()?;
