@@ -369,6 +369,8 @@ impl Instance {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) reads: u64,
+    /// Reads of a version that was displaced after the opening, or is live and not told yet.
+    late: u64,
     pub(crate) position: u64,
 }
 
@@ -379,11 +381,14 @@ impl Seen {
         let connection = Connection::open_with_flags(live, OpenFlags::SQLITE_OPEN_READ_ONLY)
             .map_err(|error| format!("{error} after {self:?}"))?;
         connection.busy_timeout(DEADLINE).expect("a setting");
-        let position: u64 = connection
-            .query_row("SELECT position FROM retell_read_model", [], |row| {
-                row.get(0)
-            })
+        let sql = "SELECT position, role FROM retell_read_model";
+        let (position, role): (u64, String) = connection
+            .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(|error| format!("{error} after {self:?}"))?;
+        if role != "live" {
+            self.late += 1;
+            return Ok(());
+        }
         assert!(position >= self.position, "{position} after {self:?}");
         self.position = position;
         self.reads += 1;

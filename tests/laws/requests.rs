@@ -15,9 +15,12 @@ const DEADLINE: Duration = Duration::from_mins(1);
 const FIRST: Version = Version::new(1, 0, 0);
 const SECOND: Version = Version::new(2, 0, 0);
 
-const ROLLBACK: Request = Request::Rollback {
-    accept_older: false,
-};
+fn rollback(from: &Version) -> Request {
+    Request::Rollback {
+        from: from.clone(),
+        accept_older: false,
+    }
+}
 
 fn promote(version: &Version) -> Request {
     Request::Promote {
@@ -107,7 +110,7 @@ fn with_host(test: impl AsyncFnOnce(Arc<Host>)) {
 #[test]
 fn what_the_holder_never_came_to_is_done() {
     with_host(async |host| {
-        let done = abandoned(&host, ROLLBACK, None).await;
+        let done = abandoned(&host, rollback(&SECOND), None).await;
         assert!(
             matches!(&done, Ok(Done::Switched { to, position: 50, .. }) if *to == FIRST),
             "{done:?}"
@@ -119,7 +122,7 @@ fn what_the_holder_never_came_to_is_done() {
 #[test]
 fn a_rollback_that_was_done_is_not_undone_by_doing_it_again() {
     with_host(async |host| {
-        let done = abandoned(&host, ROLLBACK, Some(ROLLBACK)).await;
+        let done = abandoned(&host, rollback(&SECOND), Some(rollback(&SECOND))).await;
         assert!(
             matches!(
                 &done,

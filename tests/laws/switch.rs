@@ -30,6 +30,8 @@ const SECOND: Version = Version::new(2, 0, 0);
 #[derive(Debug, Default)]
 struct Seen {
     reads: u64,
+    /// Reads of a version that was displaced between the opening and the reading, and says so.
+    late: u64,
     position: Position,
     versions: BTreeSet<String>,
 }
@@ -38,10 +40,14 @@ fn read(live: &Path, seen: &mut Seen) {
     let connection = Connection::open_with_flags(live, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .unwrap_or_else(|error| panic!("after {seen:?}: {error}"));
     connection.busy_timeout(DEADLINE).expect("a setting");
-    let sql = "SELECT position, version FROM retell_read_model";
-    let (position, version): (Position, String) = connection
-        .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+    let sql = "SELECT position, version, role FROM retell_read_model";
+    let (position, version, role): (Position, String, String) = connection
+        .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .unwrap_or_else(|error| panic!("after {seen:?}: {error}"));
+    if role != "live" {
+        seen.late += 1;
+        return;
+    }
     assert!(
         position >= seen.position,
         "{version} is at {position} after {seen:?}"
@@ -92,9 +98,12 @@ fn promote(version: &Version) -> Request {
     }
 }
 
-const ROLLBACK: Request = Request::Rollback {
-    accept_older: false,
-};
+fn rollback(from: &Version) -> Request {
+    Request::Rollback {
+        from: from.clone(),
+        accept_older: false,
+    }
+}
 
 /// Both versions, ready, the first one live.
 async fn two_versions(host: &Arc<Host>) -> Access {
@@ -203,7 +212,7 @@ async fn take_turns(access: &mut Access) {
                 matches!(phase, Phase::Following).then_some(())
             })
             .await;
-            ROLLBACK
+            rollback(&live)
         };
         let (from, to, position) = switch(access, request).await;
         assert_eq!((from.as_ref(), &to), (Some(&live), &other), "turn {turn}");
