@@ -110,7 +110,9 @@ impl Supervisor {
             SqliteReadModel::drop_read_model(&self.host.places.of_build(&build))?;
             self.host.catalog.mark_dropped(build.id).await?;
         }
-        Ok(())
+        let places = &self.host.places;
+        let folder = places.home.join(&places.read_models);
+        Ok(SqliteReadModel::sweep(&folder.join(self.projection()))?)
     }
 
     /// Workers whose build is no longer anybody's.

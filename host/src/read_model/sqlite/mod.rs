@@ -116,6 +116,11 @@ impl SqliteReadModel {
         retire::drop_read_model(path)
     }
 
+    /// Removes what readers of dropped read models left in a folder of read models.
+    pub fn sweep(folder: &Path) -> Result<(), ReadModelError> {
+        retire::sweep(folder).map_err(|error| fault::io_fault(folder, Doing::Drop, error))
+    }
+
     fn new(
         path: &Path,
         connection: Connection,

@@ -3,6 +3,7 @@
 //! Unlinking the file alone would leave readers that have it open with stale rows for ever, so the
 //! tables go first: their next statement fails, and they open the live read model again.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
@@ -31,6 +32,28 @@ pub(super) fn drop_read_model(path: &Path) -> Result<(), ReadModelError> {
     std::fs::File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(|error| io_fault(path, Doing::Drop, error))
+}
+
+/// Removes the journals of builds that are gone. A reader that opened a build just before it was
+/// dropped makes them anew.
+pub(super) fn sweep(folder: &Path) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let database = ["-wal", "-shm"].iter().find_map(|it| name.strip_suffix(it));
+        if let Some(database) = database.filter(|it| it.starts_with("build-"))
+            && !path.with_file_name(database).exists()
+            && let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 fn drop_tables(connection: &Connection, path: &Path) -> Result<(), ReadModelError> {

@@ -397,6 +397,26 @@ fn a_drop_that_was_cut_off_is_finished_by_the_next() {
 }
 
 #[test]
+fn what_late_readers_leave_of_a_dropped_one_is_swept_up() {
+    let folder = Folder::new();
+    let home = folder.path().parent().expect("has one").to_owned();
+    std::fs::create_dir_all(&home).expect("makes it");
+    let kept = ["build-2-1.0.0.db", "build-2-1.0.0.db-wal", "mine.db-wal"];
+    for name in kept
+        .iter()
+        .chain(&["build-1-1.0.0.db-wal", "build-1-1.0.0.db-shm"])
+    {
+        std::fs::write(home.join(name), "").expect("writes");
+    }
+    SqliteReadModel::sweep(&home).expect("sweeps");
+    let left = std::fs::read_dir(&home).expect("reads").flatten();
+    let mut left: Vec<_> = left.map(|it| it.file_name()).collect();
+    left.sort();
+    assert_eq!(left, kept);
+    SqliteReadModel::sweep(&home.join("nowhere")).expect("is nothing to do");
+}
+
+#[test]
 fn only_read_models_are_dropped() {
     let folder = Folder::new();
     let path = folder.path();
@@ -429,6 +449,21 @@ fn a_creation_that_was_cut_off_leaves_nothing_in_the_way() {
     model.close().expect("closes");
     let left = std::fs::read_dir(path.parent().expect("has one")).expect("reads");
     assert_eq!(left.count(), 1);
+}
+
+#[test]
+fn a_creation_that_was_cut_off_at_its_end_leaves_no_second_name() {
+    let folder = Folder::new();
+    let path = folder.path();
+    let second = super::open::side_file(&path, ".new");
+    drop(folder.create(&people(), &provenance(), 1).expect("creates"));
+    std::fs::hard_link(&path, &second).expect("links");
+    drop(folder.open(&people(), &provenance(), 2).expect("opens"));
+    assert!(!second.exists());
+    // Nor where it is dropped before anyone opens it.
+    std::fs::hard_link(&path, &second).expect("links");
+    SqliteReadModel::drop_read_model(&path).expect("drops");
+    assert!(!path.exists() && !second.exists());
 }
 
 #[test]
