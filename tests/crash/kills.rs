@@ -200,11 +200,13 @@ fn replay_of_the_live_version() {
         let seen = reader.join().expect("the reader saw no other fault");
         assert!(seen.position == events.len() as u64, "{seen:?}");
     });
+    // The next to take the lease sweeps up what the reader left of builds that were dropped.
+    instance.run(&["catch-up"]).ok();
     instance.assert_as_undisturbed(&events, &GUESTS[..1]);
 }
 
 fn is_gone(error: &str) -> bool {
-    ["no such table", "unable to open"]
+    ["no such table", "unable to open", "disk I/O error"]
         .iter()
         .any(|it| error.contains(it))
 }
