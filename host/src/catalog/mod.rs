@@ -51,6 +51,24 @@ pub enum CatalogError {
     SuccessorExists { projection: String, version: String },
 }
 
+/// SQLite's codes for a full disk, and for a write that the file system refused.
+const DISK_CODES: [&str; 2] = ["13", "778"];
+
+impl CatalogError {
+    /// What to do next, where that is not for the command to say.
+    pub fn hint(&self) -> Option<String> {
+        let Self::Storage { source, .. } = self else {
+            return None;
+        };
+        let code = source.as_database_error()?.code()?;
+        DISK_CODES.contains(&code.as_ref()).then(|| {
+            "nothing of this was kept: make room on the disk of the log, or lift the quota, then run \
+             the same command again"
+                .to_owned()
+        })
+    }
+}
+
 /// A module as the catalog keeps it.
 #[derive(Debug, Clone)]
 pub struct ModuleRecord {

@@ -98,7 +98,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             .printer
             .say("`retell serve` builds it, or `retell catch-up` once");
     } else {
-        let work = build(&mut access, context, &version, &name);
+        let work = build(&mut access, context, &version, &host);
         let position = match super::interruptible(work).await {
             Ok(position) => position,
             Err(error) => {
@@ -221,27 +221,29 @@ async fn build(
     access: &mut lifecycle::Access,
     context: &Context,
     version: &semver::Version,
-    name: &str,
+    host: &Host,
 ) -> anyhow::Result<Position> {
-    let mut bar = BuildBar::new(context.printer, name);
+    let name = format!("{}@{version}", access.projection());
+    let mut bar = BuildBar::new(context.printer, &name);
+    let mut path = None;
     let ended = access
         .until(|view| {
             let record = view.version(version)?;
-            let mut position = 0;
-            if let Some(build) = record.successor.as_ref().or(record.current.as_ref())
-                && let Some(progress) = view.progress.get(&build.id)
-            {
-                position = progress.position;
-                bar.show(
-                    progress,
-                    build.until.unwrap_or(Position::MAX).min(view.head),
-                );
+            if let Some(build) = record.successor.as_ref().or(record.current.as_ref()) {
+                path = Some(host.places.of_build(build));
+                if let Some(progress) = view.progress.get(&build.id) {
+                    let goal = build.until.unwrap_or(Position::MAX).min(view.head);
+                    bar.show(progress, goal);
+                }
             }
-            ended(view, version).map(|ended| ended.map(|()| position))
+            ended(view, version)
         })
         .await;
     bar.finish();
-    ended.map_err(explain)?
+    ended.map_err(explain)??;
+    // As readers see it: whoever works on a version that is ready may not have begun yet.
+    let seen = path.and_then(|path| lifecycle::observe(&path, 0));
+    Ok(seen.map_or(0, |it| it.position))
 }
 
 /// Whether a version has come to rest: ready, or halted.

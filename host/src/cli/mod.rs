@@ -125,7 +125,10 @@ pub fn main() -> ExitCode {
     let printer = Printer::new(cli.json, cli.quiet);
     printer::install_tracing(cli.verbose, cli.quiet);
     let ran = Config::new(&cli.flags)
-        .map_err(anyhow::Error::from)
+        .map_err(|error| {
+            let (message, hint) = (error.to_string(), None);
+            printer::Usage { message, hint }.into()
+        })
         .and_then(|config| {
             let context = Context { config, printer };
             let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::catalog::CatalogError;
 use crate::log::LogError;
 
 /// Refused because of the state things are in (exit code 3): nothing was changed.
@@ -135,7 +136,12 @@ fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
         let advice = error
             .downcast_ref::<Failed>()
             .and_then(|it| it.hint.clone());
-        (advice.or_else(|| log.and_then(LogError::hint)), code)
+        let catalog = || {
+            let mut causes = error.chain();
+            causes.find_map(|cause| cause.downcast_ref::<CatalogError>()?.hint())
+        };
+        let hint = advice.or_else(|| log.and_then(LogError::hint));
+        (hint.or_else(catalog), code)
     }
 }
 

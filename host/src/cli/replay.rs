@@ -8,7 +8,7 @@ use super::progress::BuildBar;
 use super::session::{self, explain, one_version, parse_name};
 use crate::event::Position;
 use crate::lifecycle::names::Which;
-use crate::lifecycle::state::{Halt, State};
+use crate::lifecycle::state::{Halt, Role, State};
 use crate::lifecycle::{self, Request, Scope, View};
 use crate::log::sqlite::OpenMode;
 
@@ -213,8 +213,10 @@ fn caught_up(view: &View, only: Option<&semver::Version>, goal: Position) -> Opt
         let build = version.current.as_ref()?;
         let position = view.progress.get(&build.id)?.position;
         let wanted = build.until.unwrap_or(Position::MAX).min(goal);
-        if position < wanted || version.status.state != State::Ready || version.successor.is_some()
-        {
+        // Whoever deployed it may have asked that it goes live once it is ready.
+        let goes_live = version.promote_when_ready && version.status.role != Role::Live;
+        let is_ready = version.status.state == State::Ready && version.successor.is_none();
+        if position < wanted || !is_ready || goes_live {
             return None;
         }
         all.push(Reached {

@@ -222,6 +222,10 @@ pub(crate) fn explain(error: LifecycleError) -> anyhow::Error {
             }
             .into()
         }
+        LifecycleError::Catalog(error) => {
+            let hint = error.hint();
+            with_hint(error, hint)
+        }
         LifecycleError::Log(error) => {
             let hint = error.hint();
             with_hint(error, hint)

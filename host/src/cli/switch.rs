@@ -52,7 +52,8 @@ pub(crate) struct Retire {
 
 /// Stop working on a version; queries go on with what it has
 #[derive(Debug, clap::Args)]
-#[command(after_help = "With --json: {\"projection\",\"version\",\"state\",\"halt\"}")]
+#[command(after_help = "Example:\n  retell pause articles@2.0.0\n\n\
+    With --json: {\"projection\",\"version\",\"state\",\"halt\"}")]
 pub(crate) struct Pause {
     /// The version, as in articles@2.0.0
     name: String,
@@ -60,7 +61,8 @@ pub(crate) struct Pause {
 
 /// Let a paused or failed version go on
 #[derive(Debug, clap::Args)]
-#[command(after_help = "With --json: {\"projection\",\"version\",\"state\",\"halt\"}")]
+#[command(after_help = "Example:\n  retell resume articles@2.0.0\n\n\
+    With --json: {\"projection\",\"version\",\"state\",\"halt\"}")]
 pub(crate) struct Resume {
     /// The version, as in articles@2.0.0
     name: String,

@@ -1,7 +1,7 @@
 //! What the state does not allow, in words that say what to do instead.
 
 use super::LifecycleError;
-use super::state::Refusal;
+use super::state::{Refusal, State};
 use crate::catalog::CatalogError;
 
 /// A change that the state machine refuses, with what to do instead.
@@ -14,6 +14,10 @@ pub(super) fn refused(error: CatalogError) -> LifecycleError {
         } => {
             let name = format!("{projection}@{version}");
             let hint = match source {
+                Refusal::NotReady(State::Created) => {
+                    format!("`retell serve` builds it, or `retell catch-up {name}` once")
+                }
+                Refusal::FailedEarly => format!("see why: `retell status {name}`"),
                 Refusal::NotReady(_) => {
                     format!("watch it get ready: `retell status {projection} --watch`")
                 }

@@ -64,6 +64,8 @@ pub enum Change {
 pub enum Refusal {
     #[error("it is not ready: it is still {0}")]
     NotReady(State),
+    #[error("it failed before it was ready")]
+    FailedEarly,
     #[error("it is live already")]
     AlreadyLive,
     #[error("it is halted, so it would fall behind")]
@@ -114,6 +116,7 @@ impl Status {
                 }
                 (State::Ready, _) => next.role = Role::Live,
                 (State::Retired, _) => return Err(Refusal::Retired),
+                _ if self.halt.reason().is_some() => return Err(Refusal::FailedEarly),
                 (state, _) => return Err(Refusal::NotReady(state)),
             },
             Change::BeDisplaced => next.role = Role::Previous,

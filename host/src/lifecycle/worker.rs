@@ -258,6 +258,9 @@ fn fill(
             };
         });
     };
+    if !replay.is_ready() {
+        tell(&replay, head, Phase::Replaying);
+    }
     let mut role = None;
     loop {
         // Before the role: a version that was displaced says so before it gets any further, so that

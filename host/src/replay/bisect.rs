@@ -74,6 +74,12 @@ impl fmt::Display for Blame {
             } if last > first => {
                 write!(f, "events {first} to {last}: {message}")
             }
+            // After the last event there is none to name: the module's SQL, for one, runs then.
+            Self::Contract {
+                first,
+                last,
+                message,
+            } if last < first => write!(f, "{message}"),
             Self::Contract { first, message, .. } => write!(f, "event {first}: {message}"),
         }
     }

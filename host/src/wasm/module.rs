@@ -34,6 +34,8 @@ pub enum ModuleError {
     ForeignImports { imports: String, wasi: bool },
     #[error("it is a component of another world: it does not export {missing}")]
     OtherWorld { missing: String },
+    #[error("its exports are not those of the contract: {message}")]
+    OtherTypes { message: String },
     #[error("it has no contract stamp")]
     NoStamp,
     #[error("its contract stamp can't be read: {message}")]
@@ -66,7 +68,7 @@ impl ModuleError {
             Self::ForeignImports { wasi: true, .. } => {
                 "build with `retell build PATH`, which targets wasm32-unknown-unknown and needs no WASI"
             }
-            Self::ForeignImports { .. } | Self::OtherWorld { .. } => {
+            Self::ForeignImports { .. } | Self::OtherWorld { .. } | Self::OtherTypes { .. } => {
                 "write the projection against retell-sdk with `#[projection(...)]` and build it with `retell build PATH`"
             }
             Self::NoStamp | Self::BadStamp { .. } => {
@@ -125,8 +127,8 @@ impl Module {
         };
         Projection::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(failed)?;
         let pre = linker.instantiate_pre(&component).map_err(failed)?;
-        let pre = ProjectionPre::new(pre).map_err(|error| ModuleError::OtherWorld {
-            missing: format!("{error:#}"),
+        let pre = ProjectionPre::new(pre).map_err(|error| ModuleError::OtherTypes {
+            message: format!("{error:#}"),
         })?;
         let nothing: Arc<Mutex<dyn RowSource>> = Arc::new(Mutex::new(NoRows));
         let described = Instance::start(engine, &pre, &digest, nothing, Limits::default())

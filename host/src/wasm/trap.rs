@@ -93,7 +93,10 @@ pub(super) fn judge(error: wasmtime::Error, last_words: Option<String>) -> CallE
                     .func_name()
                     .map_or_else(|| "(unnamed)".to_owned(), demangle)
             };
-            trace.frames().iter().map(name).collect()
+            let names = trace.frames().iter().map(name);
+            names
+                .filter(|name| !is_frame_of_the_machinery(name))
+                .collect()
         })
         .unwrap_or_default();
     match error.downcast_ref::<wasmtime::Trap>() {
@@ -124,10 +127,19 @@ pub(super) fn judge(error: wasmtime::Error, last_words: Option<String>) -> CallE
     }
 }
 
-/// Rust's mangled names carry a hash at their end that helps nobody.
+/// The name as written in the source, or as it stands there where it is none of Rust's.
 fn demangle(name: &str) -> String {
-    match name.rsplit_once("::h") {
-        Some((path, hash)) if hash.len() == 16 => path.to_owned(),
-        _ => name.to_owned(),
-    }
+    format!("{:#}", rustc_demangle::demangle(name))
+}
+
+/// Functions that tell nobody anything: what Rust runs between a panic and its trap, whose message
+/// has the place, and the exports by which the host called.
+fn is_frame_of_the_machinery(function: &str) -> bool {
+    let paths = [
+        "__rustc::",
+        "std::panicking::",
+        "std::sys::",
+        "core::panicking::",
+    ];
+    matches!(function, "apply" | "describe") || paths.iter().any(|path| function.contains(path))
 }

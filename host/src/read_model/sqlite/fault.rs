@@ -63,7 +63,7 @@ pub(super) fn io_fault(path: &Path, doing: Doing, error: std::io::Error) -> Read
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
             ReadModelError::Full { path, message }
         }
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotADirectory => {
             ReadModelError::NotWritable { path, message }
         }
         _ => ReadModelError::Storage {
