@@ -44,10 +44,16 @@ fn build_guest(name: &str) -> PathBuf {
     lock.lock().expect("the lock can be taken");
 
     let file = folder.join(format!("{name}.wasm"));
+    // The guests that only tests need have a lock file of their own.
+    let lock_file = source.with_file_name("Cargo.lock");
     let sources = [
         source.clone(),
         root.join("guest-sdk"),
-        root.join("Cargo.lock"),
+        if lock_file.exists() {
+            lock_file
+        } else {
+            root.join("Cargo.lock")
+        },
     ];
     if modified(&file).is_some_and(|built| sources.iter().all(|path| !newer(path, built))) {
         return file;

@@ -1,0 +1,331 @@
+//! Modules that break while they run, and events that do not fit: the version stops, says where and
+//! why, and nobody else is harmed.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::instance::Instance;
+use crate::scripted::{manifest, module, scripted};
+
+fn note(id: &str) -> Value {
+    json!({ "stream": "notes", "type": "NoteAdded", "data": { "id": id, "title": "T", "stars": 1 } })
+}
+
+fn ndjson(events: &[Value]) -> String {
+    let lines: Vec<String> = events.iter().map(Value::to_string).collect();
+    lines.join("\n")
+}
+
+fn misbehave(how: &str) -> Value {
+    json!({ "stream": "notes", "type": "Misbehaved", "data": { "how": how } })
+}
+
+/// `notes@0.9.0` is live with everything; then 1.0.0, which breaks, is deployed. Returns what that
+/// says, having checked what must hold whatever it is that breaks.
+fn broken(events: &[Value], stops_at: u64, breaks: &[u8]) -> String {
+    let it = Instance::new();
+    it.write("events.ndjson", ndjson(events));
+    it.ok(&["append", "-q", "events.ndjson"]);
+    it.write("live.wasm", module(&manifest("notes", "0.9.0")));
+    it.ok(&["deploy", "-q", "live.wasm", "--promote"]);
+    let live = (it.version("notes@0.9.0"), it.json(&["digest", "notes"]));
+
+    it.write("breaks.wasm", breaks);
+    let said = it.shows(&["deploy", "-q", "breaks.wasm", "--promote"]);
+    assert!(said.starts_with("exit 1\n"), "{said}");
+
+    let failed = it.version("notes@1.0.0");
+    assert_eq!(failed["halt"], "failed");
+    assert_eq!(failed["role"], "none");
+    assert_eq!(
+        failed["checkpoint"],
+        stops_at - 1,
+        "everything before it is applied"
+    );
+    let reason = failed["halt_reason"].as_str().expect("a reason");
+    assert!(
+        said.contains(reason.lines().next().expect("a line")),
+        "{said}\n{reason}"
+    );
+    let shown = it.shows(&["status", "notes@1.0.0"]);
+    assert!(
+        shown.contains(reason.lines().next().expect("a line")),
+        "{shown}"
+    );
+
+    assert_eq!(
+        live,
+        (it.version("notes@0.9.0"), it.json(&["digest", "notes"]))
+    );
+    it.write("corrected.wasm", module(&manifest("notes", "1.0.1")));
+    it.ok(&["deploy", "-q", "corrected.wasm", "--promote"]);
+    assert_eq!(it.version("notes")["version"], "1.0.1");
+    it.ok(&["retire", "-q", "notes@1.0.0"]);
+    said
+}
+
+fn brittle() -> Vec<u8> {
+    std::fs::read(crate::support::guest("brittle")).expect("the guest was built")
+}
+
+#[test]
+fn a_panic_is_shown_with_its_message_and_place() {
+    let events = [note("1"), note("2"), misbehave("panic"), note("3")];
+    insta::assert_snapshot!(broken(&events, 3, &brittle()), @r#"
+    exit 1
+    error: notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:38:20: this note is torn
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+    "#);
+}
+
+#[test]
+fn a_refused_event_is_named() {
+    let events = [note("1"), misbehave("fly"), note("2")];
+    insta::assert_snapshot!(broken(&events, 2, &brittle()), @r#"
+    exit 1
+    error: notes@1.0.0 failed: event 2, `Misbehaved`: a note can't fly
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+    "#);
+}
+
+#[test]
+fn an_endless_loop_is_ended() {
+    // Alone in its batch, so that the limit is met once.
+    let other = json!({ "stream": "others", "type": "Other", "data": null });
+    insta::assert_snapshot!(broken(&[other, misbehave("loop")], 2, &brittle()), @r#"
+    exit 1
+    error: notes@1.0.0 failed: event 2, `Misbehaved`: the module hit the limit of time for one batch: 5000 ms
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+    "#);
+}
+
+#[test]
+fn a_recursion_without_end_and_a_hoard_are_ended() {
+    insta::assert_snapshot!(broken(&[note("1"), misbehave("recurse")], 2, &brittle()), @r#"
+    exit 1
+    error: notes@1.0.0 failed: event 2, `Misbehaved`: wasm trap: out of bounds memory access
+        in brittle::dig
+        in brittle::dig
+        in brittle::dig
+        in brittle::dig
+        in brittle::dig
+        in brittle::dig
+        in brittle::dig
+        in brittle::dig
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+    "#);
+    insta::assert_snapshot!(broken(&[note("1"), misbehave("hoard")], 2, &brittle()), @r#"
+    exit 1
+    error: notes@1.0.0 failed: event 2, `Misbehaved`: the module hit the limit of memory: 256 MiB
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+    "#);
+}
+
+#[test]
+fn fields_that_do_not_fit() {
+    let payloads = [
+        json!({ "id": "2", "title": 7, "stars": 1 }),
+        json!({ "id": "2", "stars": 1 }),
+        json!({ "id": "2", "title": null, "stars": 1 }),
+        json!({ "id": "2", "title": "T", "stars": 9_223_372_036_854_775_808_u64 }),
+        json!({ "id": "2", "title": "T", "stars": 1.5 }),
+        json!({ "id": "2", "title": "T", "stars": { "n": 1 } }),
+        json!({ "id": "2", "title": "with\u{0}nul", "stars": 1 }),
+        json!([1, 2]),
+        json!("text"),
+    ];
+    let mut said = String::new();
+    for payload in payloads {
+        let bad = json!({ "stream": "notes", "type": "NoteAdded", "data": payload });
+        let all = broken(&[note("1"), bad, note("3")], 2, &brittle());
+        let error = all
+            .lines()
+            .find(|line| line.starts_with("error: "))
+            .expect("an error");
+        writeln!(said, "{payload}\n  {error}").expect("a text");
+    }
+    insta::assert_snapshot!(said, @r#"
+    {"id":"2","stars":1,"title":7}
+      error: notes@1.0.0 failed: event 2, `NoteAdded`: field `title`: expected text, found number
+    {"id":"2","stars":1}
+      error: notes@1.0.0 failed: event 2, `NoteAdded`: field `title`: expected text, but it is missing
+    {"id":"2","stars":1,"title":null}
+      error: notes@1.0.0 failed: event 2, `NoteAdded`: field `title`: expected text, found null
+    {"id":"2","stars":9223372036854775808,"title":"T"}
+      error: notes@1.0.0 failed: event 2, `NoteAdded`: field `stars`: the number is outside 64 bits
+    {"id":"2","stars":1.5,"title":"T"}
+      error: notes@1.0.0 failed: event 2, `NoteAdded`: field `stars`: expected integer, found number
+    {"id":"2","stars":{"n":1},"title":"T"}
+      error: notes@1.0.0 failed: event 2, `NoteAdded`: field `stars`: expected integer, found object
+    {"id":"2","stars":1,"title":"with\u0000nul"}
+      error: notes@1.0.0 failed: event 2, `NoteAdded`: field `title`: text must not hold U+0000
+    [1,2]
+      error: notes@1.0.0 failed: event 2, `NoteAdded`: field `id`: expected text, but it is missing
+    "text"
+      error: notes@1.0.0 failed: event 2, `NoteAdded`: field `id`: expected text, but it is missing
+    "#);
+}
+
+#[test]
+fn modules_that_break_the_contract() {
+    let events = [note("1"), note("2"), note("3")];
+    let mut said = String::new();
+    for conduct in [
+        "unknown_table",
+        "broken_row",
+        "uneven_lists",
+        "apply_traps",
+        "refuses_another",
+    ] {
+        let breaks = scripted(&manifest("notes", "1.0.0"), conduct);
+        let all = broken(&events, 1, &breaks);
+        writeln!(said, "{conduct}\n{all}").expect("a text");
+    }
+    insta::assert_snapshot!(said, @r#"
+    unknown_table
+    exit 1
+    error: notes@1.0.0 failed: events 1 to 3: change 0 names an event, a table or a kind that does not exist, or has a row where none belongs
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    broken_row
+    exit 1
+    error: notes@1.0.0 failed: events 1 to 3: the module handed over a row that is none of table `seen`: the row is not a CBOR array of definite length
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    uneven_lists
+    exit 1
+    error: notes@1.0.0 failed: events 1 to 3: the lists of a change-set differ in length
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    apply_traps
+    exit 1
+    error: notes@1.0.0 failed: event 1, `NoteAdded`: wasm trap: wasm `unreachable` instruction executed
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    refuses_another
+    exit 1
+    error: notes@1.0.0 failed: event 1, `NoteAdded`: not this one
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+    "#);
+}
+
+#[test]
+fn sql_after_the_replay_that_fails() {
+    let mut said = String::new();
+    for sql in [
+        "SELEC 1",
+        "DROP TABLE seen",
+        "INSERT INTO seen VALUES (99)",
+        "ATTACH 'x.db' AS x",
+    ] {
+        let mut manifest = manifest("notes", "1.0.0");
+        manifest["after_replay"] = json!([{ "dialect": "sqlite", "sql": sql }]);
+        // Everything is applied by then.
+        let all = broken(&[note("1")], 2, &module(&manifest));
+        writeln!(said, "{sql}\n{all}").expect("a text");
+    }
+    insta::assert_snapshot!(said, @r#"
+    SELEC 1
+    exit 1
+    error: notes@1.0.0 failed: the module's after-replay SQL failed: statement 1 of script 1: near "SELEC": syntax error in SELEC 1 at offset 0
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    DROP TABLE seen
+    exit 1
+    error: notes@1.0.0 failed: the module's after-replay SQL failed: statement 1 of script 1: it would drop the table `seen`
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    INSERT INTO seen VALUES (99)
+    exit 1
+    error: notes@1.0.0 failed: the module's after-replay SQL failed: statement 1 of script 1: it would insert into the table `seen`
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    ATTACH 'x.db' AS x
+    exit 1
+    error: notes@1.0.0 failed: the module's after-replay SQL failed: statement 1 of script 1: it can't attach or detach databases
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+    "#);
+}
+
+#[test]
+fn a_failed_version_may_try_again() {
+    let it = Instance::new();
+    let lines = format!("{}\n{}\n", note("1"), misbehave("fly"));
+    it.write("events.ndjson", lines);
+    it.ok(&["append", "-q", "events.ndjson"]);
+    let file = it.guest("brittle");
+    insta::assert_snapshot!(it.shows(&["deploy", &file]), @r#"
+    exit 1
+    notes@1.0.0 is registered
+    error: notes@1.0.0 failed: event 2, `Misbehaved`: a note can't fly
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+    "#);
+    insta::assert_snapshot!(it.shows(&["promote", "notes@1.0.0"]), @r#"
+    exit 3
+    error: notes@1.0.0: it failed before it was ready
+      hint: see why: `retell status notes@1.0.0`
+    "#);
+    insta::assert_snapshot!(it.shows(&["status"]), @r#"
+    exit 0
+     version      state              role  checkpoint  lag  events/s  left  names 
+     notes@1.0.0  replaying, failed  none           1    1         0              
+    notes@1.0.0 failed: event 2, `Misbehaved`: a note can't fly
+    "#);
+    insta::assert_snapshot!(it.shows(&["catch-up"]), @r#"
+    exit 1
+    error: notes@1.0.0 failed: event 2, `Misbehaved`: a note can't fly
+      hint: correct the projection, raise its version and deploy that, or try again with `retell resume`
+    "#);
+    insta::assert_snapshot!(it.shows(&["resume", "notes@1.0.0"]), @r#"
+    exit 0
+    notes@1.0.0 may go on; `retell serve` works on it, or `retell catch-up` once
+    "#);
+    insta::assert_snapshot!(it.shows(&["catch-up"]), @r#"
+    exit 1
+    error: notes@1.0.0 failed: event 2, `Misbehaved`: a note can't fly
+      hint: correct the projection, raise its version and deploy that, or try again with `retell resume`
+    "#);
+    // The same file again says that it failed, too.
+    insta::assert_snapshot!(it.shows(&["deploy", &file]), @r#"
+    exit 1
+    notes@1.0.0 is deployed already
+    error: notes@1.0.0 failed: event 2, `Misbehaved`: a note can't fly
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+    "#);
+}
+
+#[test]
+fn a_live_version_that_fails_goes_on_answering() {
+    let it = Instance::new();
+    it.write("events.ndjson", format!("{}\n", note("1")));
+    it.ok(&["append", "-q", "events.ndjson"]);
+    let file = it.guest("brittle");
+    it.ok(&["deploy", "-q", &file, "--promote"]);
+    it.write(
+        "more.ndjson",
+        format!("{}\n{}\n", note("2"), misbehave("panic")),
+    );
+    it.ok(&["append", "-q", "more.ndjson"]);
+    insta::assert_snapshot!(it.shows(&["catch-up"]), @r#"
+    exit 1
+    error: notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:38:20: this note is torn
+      hint: correct the projection, raise its version and deploy that, or try again with `retell resume`
+    "#);
+    let rows = it.json(&["query", "notes", "select id from note order by id"]);
+    assert_eq!(rows, json!([{ "id": "1" }, { "id": "2" }]));
+    insta::assert_snapshot!(it.shows(&["status"]), @r#"
+    exit 0
+     version      state          role  checkpoint  lag  events/s  left  names          
+     notes@1.0.0  ready, failed  live           2    1         0        notes, notes@1 
+    notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:38:20: this note is torn
+    "#);
+    // Appending was never stopped by it.
+    it.write("more.ndjson", format!("{}\n", note("3")));
+    it.ok(&["append", "-q", "more.ndjson"]);
+    insta::assert_snapshot!(it.shows(&["wait", "notes", "--position", "4", "--timeout-ms", "50"]), @r#"
+    exit 4
+    error: notes@1.0.0 is at position 2, not at 4 after 50 ms, and it failed
+      hint: see why: `retell status notes@1.0.0`
+    "#);
+}

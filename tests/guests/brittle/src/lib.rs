@@ -1,0 +1,62 @@
+//! A projection that works until an event tells it to misbehave.
+
+use retell_sdk::prelude::*;
+
+#[derive(Event)]
+enum Notes<'a> {
+    NoteAdded {
+        id: &'a str,
+        title: &'a str,
+        stars: i64,
+    },
+    /// `panic`, `refuse`, `loop`, `recurse` or `hoard`.
+    Misbehaved { how: &'a str },
+}
+
+#[derive(Table)]
+struct Note {
+    #[key]
+    id: String,
+    title: String,
+    stars: i64,
+}
+
+#[projection(name = "notes", version = "1.0.0", tables(Note))]
+fn project(event: Notes<'_>, _meta: &Meta, db: &mut Db) -> Result<()> {
+    match event {
+        Notes::NoteAdded { id, title, stars } => db.put(Note {
+            id: id.to_owned(),
+            title: title.to_owned(),
+            stars,
+        }),
+        Notes::Misbehaved { how } => misbehave(how),
+    }
+}
+
+fn misbehave(how: &str) -> Result<()> {
+    match how {
+        "panic" => panic!("this note is torn"),
+        "loop" => loop {
+            std::hint::black_box(how);
+        },
+        "recurse" => {
+            std::hint::black_box(dig(1));
+            Ok(())
+        }
+        "hoard" => {
+            let mut hoard = Vec::new();
+            loop {
+                hoard.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+            }
+        }
+        _ => bail!("a note can't {how}"),
+    }
+}
+
+fn dig(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 64]);
+    if frame[0] == 0 {
+        return 0;
+    }
+    std::hint::black_box(dig(depth + 1)) + frame[1]
+}

@@ -1,0 +1,148 @@
+//! Written against the contract alone, without the SDK, whose macros would not compile a manifest
+//! that makes no sense. What the module says and does is JSON in a marked place of its data, which
+//! a test overwrites in the finished file: one compilation serves every case.
+
+mod manifest;
+
+use retell_contract::{Manifest, Value};
+use serde::Deserialize;
+
+mod bindings {
+    wit_bindgen::generate!({
+        path: "../../../guest-sdk/contract/wit",
+        world: "projection",
+        pub_export_macro: true,
+    });
+}
+
+use bindings::retell::projection::{read_model, types as wit};
+
+/// The mark, then room for the script, filled up with spaces.
+const MARK: &[u8] = b"script of the test:";
+const ROOM: usize = 16 << 10;
+/// What stands there before a test writes: `retell build` asks a module what it is.
+const UNWRITTEN: &[u8] = br#"{ "manifest": { "name": "unwritten", "version": "0.0.0",
+    "shapes": [{ "event_type": "*", "fields": [] }],
+    "tables": [{ "name": "seen", "key": [0], "indexes": [],
+        "columns": [{ "name": "position", "kind": "integer", "nullable": false }] }],
+    "envelope": { "revision": false, "time": false, "recorded_at": false, "occurred_at": false,
+        "stream": false, "id": false, "metadata": false, "type_name": false },
+    "hints": [], "after_replay": [] } }"#;
+
+static SCRIPT: [u8; ROOM] = {
+    let mut script = [b' '; ROOM];
+    let mut at = 0;
+    while at < MARK.len() + UNWRITTEN.len() {
+        script[at] = if at < MARK.len() {
+            MARK[at]
+        } else {
+            UNWRITTEN[at - MARK.len()]
+        };
+        at += 1;
+    }
+    script
+};
+
+#[used]
+#[unsafe(link_section = "retell:contract")]
+static STAMP: [u8; 33] = *br#"{"contract":"0.1.0","sdk":"none"}"#;
+
+#[derive(Deserialize)]
+struct Script {
+    manifest: Manifest,
+    #[serde(default)]
+    conduct: Conduct,
+}
+
+/// How the module behaves.
+#[derive(Deserialize, Default, Clone, Copy, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum Conduct {
+    /// Puts the position of every event into its first table, which has one integer column.
+    #[default]
+    Positions,
+    /// `describe` traps without a word.
+    DescribeTraps,
+    /// `describe` reads a table.
+    DescribeReads,
+    /// `apply` names a table that the manifest has not.
+    UnknownTable,
+    /// `apply` puts a row that is no row.
+    BrokenRow,
+    /// `apply` says less of keys than of rows.
+    UnevenLists,
+    /// `apply` traps without a word.
+    ApplyTraps,
+    /// `apply` refuses an event that is not in the batch.
+    RefusesAnother,
+}
+
+fn script() -> Script {
+    // Hidden from the optimiser, which knows only the text that stands there now.
+    let script = std::hint::black_box(&SCRIPT);
+    serde_json::from_slice(&script[MARK.len()..]).expect("the test wrote a script")
+}
+
+struct Module;
+
+impl bindings::Guest for Module {
+    fn describe() -> wit::Manifest {
+        let script = script();
+        match script.conduct {
+            Conduct::DescribeTraps => core::arch::wasm32::unreachable(),
+            Conduct::DescribeReads => drop(read_model::get_many(0, &[], &[])),
+            _ => {}
+        }
+        script.manifest.into()
+    }
+
+    fn apply(events: wit::EventBatch) -> Result<wit::ChangeSet, wit::Failure> {
+        let conduct = script().conduct;
+        match conduct {
+            Conduct::ApplyTraps => core::arch::wasm32::unreachable(),
+            Conduct::RefusesAnother => {
+                return Err(wit::Failure {
+                    event: 1_000_000,
+                    message: "not this one".to_owned(),
+                });
+            }
+            _ => {}
+        }
+        let mut changes = wit::ChangeSet {
+            events: Vec::new(),
+            tables: Vec::new(),
+            kinds: Vec::new(),
+            key_ends: Vec::new(),
+            keys: Vec::new(),
+            row_ends: Vec::new(),
+            rows: Vec::new(),
+        };
+        for (event, position) in (0..).zip(&events.positions) {
+            let values = [Value::Integer(position.cast_signed())];
+            changes.events.push(event);
+            changes.tables.push(if conduct == Conduct::UnknownTable {
+                7
+            } else {
+                0
+            });
+            changes.kinds.push(0);
+            changes.keys.extend(retell_contract::encode_key(&values));
+            if conduct != Conduct::UnevenLists {
+                changes.key_ends.push(end_of(&changes.keys));
+            }
+            if conduct == Conduct::BrokenRow {
+                changes.rows.push(0xff);
+            } else {
+                changes.rows.extend(retell_contract::encode_row(&values));
+            }
+            changes.row_ends.push(end_of(&changes.rows));
+        }
+        Ok(changes)
+    }
+}
+
+fn end_of(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).expect("a batch is small")
+}
+
+bindings::export!(Module with_types_in bindings);
