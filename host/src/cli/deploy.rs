@@ -15,7 +15,7 @@ use crate::event::Position;
 use crate::lifecycle::state::{Halt, Role, State};
 use crate::lifecycle::{self, Done, Host, Request, Scope, View};
 use crate::log::sqlite::OpenMode;
-use crate::wasm::{Module, ModuleError, read_stamp};
+use crate::wasm::{Engine, Module, ModuleError};
 
 /// Deploy a module: register it, replay the log into a fresh read model, and switch if asked to
 ///
@@ -62,10 +62,10 @@ struct Report {
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let bytes = read_module(&args.file)?;
-    // A file that is no module at all must not leave a fresh log behind.
-    read_stamp(&bytes).map_err(|error| bad_module(&args.file, error))?;
+    // Before the log is opened: what is no module must not leave a fresh log behind.
+    let engine = Engine::new(&context.config.cache())?;
+    let module = Module::load(&engine, &bytes).map_err(|error| bad_module(&args.file, error))?;
     let host = session::open_host(context, OpenMode::CreateIfMissing).await?;
-    let module = load(&host, &args.file, &bytes)?;
     let registered = register(&host, &module, &bytes, &args).await?;
     let version = semver::Version::parse(&module.manifest().version)
         .expect("the manifest check wants a semantic version");
@@ -158,10 +158,6 @@ fn read_module(file: &std::path::Path) -> anyhow::Result<Vec<u8>> {
         ));
     }
     std::fs::read(file).with_context(unreadable)
-}
-
-fn load(host: &Host, file: &std::path::Path, bytes: &[u8]) -> anyhow::Result<Module> {
-    Module::load(&host.engine, bytes).map_err(|error| bad_module(file, error))
 }
 
 /// A file that is no module for this host.

@@ -133,9 +133,15 @@ impl Instance {
                 UpdateDeadline::Interrupt
             })
         });
-        let projection = pre
-            .instantiate(&mut store)
-            .map_err(|error| judge(error, store.data_mut().last_error_line.take()))?;
+        let projection = pre.instantiate(&mut store).map_err(|error| {
+            match judge(error, store.data_mut().last_error_line.take()) {
+                // Its imports were checked when it was loaded; what is left is memory and the like.
+                CallError::Contract { message } => CallError::Host {
+                    source: message.into(),
+                },
+                judged => judged,
+            }
+        })?;
         Ok(Self {
             store,
             projection,
