@@ -78,6 +78,14 @@ impl Config {
     }
 }
 
+/// The folder in which cargo keeps what it downloads.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
+    let chosen = std::env::var_os("CARGO_HOME").filter(|home| !home.is_empty());
+    chosen
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
+}
+
 fn sqlite_path(url: &str) -> Option<PathBuf> {
     let path = url
         .strip_prefix("sqlite://")

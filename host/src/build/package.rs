@@ -100,8 +100,6 @@ pub(super) struct Package {
     id: String,
     manifest: PathBuf,
     target: PathBuf,
-    /// Where cargo unpacked what comes from a registry.
-    registries: Vec<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -116,7 +114,6 @@ struct PackageMetadata {
     id: String,
     name: String,
     manifest_path: PathBuf,
-    source: Option<String>,
     targets: Vec<TargetMetadata>,
 }
 
@@ -182,7 +179,6 @@ impl Package {
             manifest: manifest.to_path_buf(),
             // A folder of its own: cargo locks a target folder, and `cargo test` holds that lock.
             target: metadata.target_directory.join("retell-guests"),
-            registries: registries(&metadata),
         })
     }
 
@@ -215,7 +211,7 @@ impl Package {
             .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")
             // Flags meant for native code (a linker, a processor) would break a guest.
             .env_remove("RUSTFLAGS")
-            .env("CARGO_ENCODED_RUSTFLAGS", self.rust_flags(toolchain))
+            .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(toolchain))
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         if quiet {
@@ -236,26 +232,24 @@ impl Package {
                 package: self.name.clone(),
             })
     }
+}
 
-    /// Panic messages carry source paths. Where this machine keeps its crates is nobody's business,
-    /// and would change the module's digest from machine to machine.
-    fn rust_flags(&self, toolchain: &Toolchain) -> OsString {
-        let registries = self
-            .registries
-            .iter()
-            .map(|path| (path.as_path(), "/crates"));
-        let mut flags = OsString::new();
-        for (from, to) in registries.chain(toolchain.remapped()) {
-            if !flags.is_empty() {
-                flags.push("\u{1f}");
-            }
-            flags.push("--remap-path-prefix=");
-            flags.push(from);
-            flags.push("=");
-            flags.push(to);
+/// Panic messages carry source paths. Where this machine keeps its crates is nobody's business,
+/// and would change the module's digest from machine to machine.
+fn rust_flags(toolchain: &Toolchain) -> OsString {
+    let registries = registries();
+    let registries = registries.iter().map(|path| (path.as_path(), "/crates"));
+    let mut flags = OsString::new();
+    for (from, to) in registries.chain(toolchain.remapped()) {
+        if !flags.is_empty() {
+            flags.push("\u{1f}");
         }
-        flags
+        flags.push("--remap-path-prefix=");
+        flags.push(from);
+        flags.push("=");
+        flags.push(to);
     }
+    flags
 }
 
 fn candidates(metadata: &Metadata) -> Vec<PathBuf> {
@@ -269,16 +263,20 @@ fn candidates(metadata: &Metadata) -> Vec<PathBuf> {
         .collect()
 }
 
-fn registries(metadata: &Metadata) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = metadata
-        .packages
-        .iter()
-        .filter(|package| package.source.is_some())
-        .filter_map(|package| package.manifest_path.parent()?.parent())
-        .map(Path::to_path_buf)
+/// Where cargo unpacks what comes from registries. The same for every crate, whatever it depends
+/// on: other flags would mean building the standard library again.
+fn registries() -> Vec<PathBuf> {
+    let Some(home) = crate::config::cargo_home() else {
+        return Vec::new();
+    };
+    let entries = std::fs::read_dir(home.join("registry/src"));
+    let mut found: Vec<PathBuf> = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
         .collect();
     found.sort();
-    found.dedup();
     found
 }
 
