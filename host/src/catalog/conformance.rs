@@ -318,6 +318,28 @@ async fn retiring_gives_up_builds_and_reviving_makes_new_ones(catalog: &impl Cat
         catalog.discarded("articles").await.expect("listed"),
         std::slice::from_ref(&first)
     );
+    let folder = Path::new("read-models");
+    let second = catalog
+        .revive("articles", &one, folder, None, 4)
+        .await
+        .expect("revived");
+    assert_ne!(second.location, first.location);
+    let revived = version(catalog, "1.0.0").await;
+    assert_eq!(
+        (revived.status.state, revived.current),
+        (State::Created, Some(second))
+    );
+    assert!(
+        catalog
+            .revive("articles", &one, folder, None, 4)
+            .await
+            .is_err(),
+        "not retired"
+    );
+    catalog
+        .change("articles", &one, Change::Retire)
+        .await
+        .expect("retired");
     let again = register(catalog, "1.0.0", "digest-1.0.0")
         .await
         .expect("registered");

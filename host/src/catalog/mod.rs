@@ -216,6 +216,15 @@ pub trait Catalog: Send + Sync {
     /// Makes `to` live, the live one previous, the previous one plain, gives `to` its major's
     /// name, and records the switch.
     async fn switch(&self, switch: Switch<'_>) -> Result<(), CatalogError>;
+    /// Brings a retired version back, with a build of its own, as if it were new.
+    async fn revive(
+        &self,
+        projection: &str,
+        version: &semver::Version,
+        read_models: &std::path::Path,
+        until: Option<Position>,
+        now_us: i64,
+    ) -> Result<Build, CatalogError>;
     /// Plans a second build of a version, beside its current one.
     async fn add_successor(
         &self,

@@ -84,12 +84,17 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         &module.manifest().name,
         Scope::Only(vec![version.clone()]),
     );
-    if args.until.is_some() && registered == Registered::AlreadyThere {
+    if registered == Registered::AlreadyThere
+        && asks_for_another_build(&host, &module, &args).await?
+    {
         let replay = Request::Replay {
             version: version.clone(),
             until: args.until,
         };
-        access.request(replay).await.map_err(explain)?;
+        if let Err(error) = access.request(replay).await {
+            access.close().await;
+            return Err(explain(error));
+        }
     }
     let watch = Stopwatch::start();
     let mut built = None;
@@ -132,6 +137,20 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     }
     access.close().await;
     report(&host, context, &module, registered, built).await
+}
+
+/// Whether `--until` names another end than the build has that is there.
+async fn asks_for_another_build(host: &Host, module: &Module, args: &Args) -> anyhow::Result<bool> {
+    if args.until.is_none() {
+        return Ok(false);
+    }
+    let manifest = module.manifest();
+    let versions = host.catalog.versions(&manifest.name).await?;
+    let record = versions
+        .iter()
+        .find(|it| it.version.to_string() == manifest.version);
+    let current = record.and_then(|it| it.current.as_ref());
+    Ok(current.is_none_or(|build| build.until != args.until))
 }
 
 /// Positions gone over by this command, in how many seconds.
@@ -271,6 +290,11 @@ fn ended(view: &View, version: &semver::Version) -> Option<anyhow::Result<()>> {
         State::Retired => Some(Err(Refused {
             message: format!("{} was retired meanwhile", record.name()),
             hint: Some("deploy it again".into()),
+        }
+        .into())),
+        _ if record.current.is_none() && record.successor.is_none() => Some(Err(Failed {
+            message: format!("{} has no build", record.name()),
+            hint: Some(format!("make one: `retell replay {}`", record.name())),
         }
         .into())),
         _ => None,

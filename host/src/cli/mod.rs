@@ -23,6 +23,8 @@ use std::process::ExitCode;
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::config::{Config, Flags};
 use printer::Printer;
 
@@ -171,15 +173,40 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// Runs until it is done, or until Ctrl-C or SIGTERM.
+/// Runs until it is done, or until Ctrl-C or SIGTERM. A second signal ends the process at once: what
+/// is committed is kept, as after any crash.
 async fn interruptible<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut signals = Signals::new()?;
     tokio::select! {
         done = work => done,
-        _ = terminate.recv() => Err(printer::Interrupted.into()),
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
+        () = signals.next() => {
+            tokio::spawn(async move {
+                signals.next().await;
+                std::process::exit(i32::from(printer::INTERRUPTED));
+            });
             Err(printer::Interrupted.into())
+        }
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
 }

@@ -33,6 +33,9 @@ pub(crate) struct Failed {
     pub(crate) hint: Option<String>,
 }
 
+/// Exit code after Ctrl-C or SIGTERM.
+pub(crate) const INTERRUPTED: u8 = 130;
+
 /// Ctrl-C or SIGTERM ended the command (exit code 130); what was done is kept.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted; what was done is kept, and the same command goes on from there")]
@@ -123,7 +126,7 @@ fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
     } else if let Some(late) = error.downcast_ref::<TimedOut>() {
         (late.hint.clone(), 4)
     } else if error.is::<Interrupted>() {
-        (None, 130)
+        (None, INTERRUPTED)
     } else {
         let log = error
             .chain()

@@ -6,10 +6,11 @@ use super::Context;
 use super::printer::Failed;
 use super::progress::BuildBar;
 use super::session::{self, explain, one_version, parse_name};
+use crate::catalog::Build;
 use crate::event::Position;
 use crate::lifecycle::names::Which;
 use crate::lifecycle::state::{Halt, Role, State};
-use crate::lifecycle::{self, Request, Scope, View};
+use crate::lifecycle::{self, Done, Request, Scope, View};
 use crate::log::sqlite::OpenMode;
 
 /// Build a version again from position 1, beside its read model, and swap it in when it is ready
@@ -60,7 +61,16 @@ pub(crate) async fn replay(args: Replay, context: &Context) -> anyhow::Result<()
         version: number.clone(),
         until: args.until,
     };
-    access.request(request).await.map_err(explain)?;
+    let begun = access.request(request).await.map_err(explain);
+    let Done::ReplayBegun { build } = (match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            access.close().await;
+            return Err(error);
+        }
+    }) else {
+        anyhow::bail!("a replay began as something else (a defect of retell)");
+    };
     if args.no_wait {
         access.close().await;
         context
@@ -69,36 +79,44 @@ pub(crate) async fn replay(args: Replay, context: &Context) -> anyhow::Result<()
         return Ok(());
     }
     let mut bar = BuildBar::new(context.printer, &version.name());
-    let mut building = None;
     let mut reached = 0;
     let work = access.until(|view| {
         let record = view.version(&number)?;
-        if let Some(successor) = &record.successor {
-            building = Some(successor.id);
-            if let Some(progress) = view.progress.get(&successor.id) {
-                bar.show(
-                    progress,
-                    successor.until.unwrap_or(Position::MAX).min(view.head),
-                );
-            }
+        let is_it = |it: &&Build| it.id == build;
+        let progress = view.progress.get(&build);
+        if let (Some(begun), Some(progress)) = (
+            record.successor.iter().chain(&record.current).find(is_it),
+            progress,
+        ) {
+            bar.show(
+                progress,
+                begun.until.unwrap_or(Position::MAX).min(view.head),
+            );
+        }
+        if record.successor.as_ref().is_some_and(|it| it.id == build) {
             return None;
         }
-        let current = record.current.as_ref().map(|it| it.id);
-        reached = current
-            .and_then(|it| view.progress.get(&it))
-            .map_or(0, |it| it.position);
-        Some(building.is_none() || current == building)
+        if record.current.as_ref().is_none_or(|it| it.id != build) {
+            return Some(Err(kept(record.current.as_ref()).to_owned()));
+        }
+        // It is in its place: as a successor that was ready, or from the start.
+        reached = progress.map_or(0, |it| it.position);
+        match (&record.status.halt, record.status.state) {
+            (Halt::Failed { reason }, _) => Some(Err(reason.clone())),
+            (_, State::Ready) => Some(Ok(())),
+            _ => None,
+        }
     });
     let swapped = super::interruptible(async { work.await.map_err(explain) }).await;
     bar.finish();
     access.close().await;
-    if !swapped? {
+    if let Err(reason) = swapped? {
         return Err(Failed {
-            message: format!(
-                "the new build of {} failed, and the old one stays in its place",
-                version.name()
-            ),
-            hint: Some(format!("see why: `retell -v replay {}`", version.name())),
+            message: format!("the new build of {} failed: {reason}", version.name()),
+            hint: Some(format!(
+                "`retell status {}` shows what is there",
+                version.projection
+            )),
         }
         .into());
     }
@@ -114,6 +132,14 @@ pub(crate) async fn replay(args: Replay, context: &Context) -> anyhow::Result<()
         version.name()
     ));
     Ok(())
+}
+
+/// What readers of a version have after its new build failed.
+fn kept(current: Option<&Build>) -> &'static str {
+    match current {
+        Some(_) => "the old one stays in its place",
+        None => "there is no other",
+    }
 }
 
 pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result<()> {
@@ -156,7 +182,10 @@ pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result
         access.close().await;
         all.extend(reached?);
         for version in host.catalog.versions(&projection).await? {
-            if let Halt::Failed { reason } = &version.status.halt {
+            let asked = only.as_ref().is_none_or(|it| *it == version.version);
+            if let Halt::Failed { reason } = &version.status.halt
+                && asked
+            {
                 failed.push(format!("{} failed: {reason}", version.name()));
             }
         }
@@ -210,7 +239,9 @@ fn caught_up(view: &View, only: Option<&semver::Version>, goal: Position) -> Opt
         if skipped {
             continue;
         }
-        let build = version.current.as_ref()?;
+        let Some(build) = &version.current else {
+            continue;
+        };
         let position = view.progress.get(&build.id)?.position;
         let wanted = build.until.unwrap_or(Position::MAX).min(goal);
         // Whoever deployed it may have asked that it goes live once it is ready.

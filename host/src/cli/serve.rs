@@ -5,14 +5,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
 use super::Context;
 use super::session;
 use crate::catalog::lease::Lease;
-use crate::lifecycle::{Host, Scope, Supervisor};
+use crate::clock::Stopwatch;
+use crate::lifecycle::{Host, LifecycleError, Scope, Supervisor};
 use crate::log::sqlite::OpenMode;
 
 /// How often a host looks after each projection. Following the log does not wait for this.
 const TICK_INTERVAL: Duration = Duration::from_millis(25);
+/// How often it looks for projections that nobody works on.
+const LEASE_INTERVAL: Duration = Duration::from_millis(100);
+/// After a fault it looks again after this long, doubled each time …
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+/// … up to this.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// Run the host: keep all versions up to date until SIGINT or SIGTERM
 ///
@@ -37,10 +47,12 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             "there is no HTTP API yet: nothing listens on {address}"
         ));
     }
-    let mut supervisors = BTreeMap::new();
-    let ended = super::interruptible(look_after_all(&host, &mut supervisors)).await;
-    for (_, supervisor) in supervisors {
-        supervisor.stop().await;
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = BTreeMap::new();
+    let ended = super::interruptible(find_projections(&host, &mut tasks, &stopped)).await;
+    stop.send_replace(true);
+    for (_, task) in tasks {
+        task.await?;
     }
     context
         .printer
@@ -51,46 +63,98 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     }
 }
 
-async fn look_after_all(
+/// Gives each projection a task of its own, so that none waits for another. Never ends.
+async fn find_projections(
     host: &Arc<Host>,
-    supervisors: &mut BTreeMap<String, Supervisor>,
+    tasks: &mut BTreeMap<String, JoinHandle<()>>,
+    stopped: &watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     loop {
-        // A fault of one projection, or of the catalog, passes or is seen to again next time.
-        if let Err(error) = take_leases(host, supervisors).await {
-            tracing::warn!("{}", crate::error_chain(&*error));
-        }
-        for supervisor in supervisors.values_mut() {
-            let mut looked_after = supervisor.tick().await;
-            if looked_after.is_ok() {
-                looked_after = supervisor.handle_requests().await;
+        match host.catalog.projections().await {
+            Ok(projections) => {
+                for projection in projections {
+                    tasks.entry(projection.clone()).or_insert_with(|| {
+                        tokio::spawn(serve_projection(host.clone(), projection, stopped.clone()))
+                    });
+                }
             }
-            if let Err(error) = looked_after {
-                tracing::warn!(
-                    "{}: {}",
-                    supervisor.projection(),
-                    crate::error_chain(&error)
-                );
-            }
+            Err(error) => tracing::warn!("{}", crate::error_chain(&error)),
         }
-        tokio::time::sleep(TICK_INTERVAL).await;
+        tokio::time::sleep(LEASE_INTERVAL).await;
     }
 }
 
-/// Takes the lease of each projection that nobody works on.
-async fn take_leases(
-    host: &Arc<Host>,
-    supervisors: &mut BTreeMap<String, Supervisor>,
-) -> anyhow::Result<()> {
-    for projection in host.catalog.projections().await? {
-        if supervisors.contains_key(&projection) {
-            continue;
-        }
-        if let Some(lease) = Lease::try_take(&host.places.leases(), &projection)? {
-            let supervisor = Supervisor::begin(host.clone(), lease, Scope::All, false).await?;
-            tracing::info!("working on {projection}");
-            supervisors.insert(projection, supervisor);
-        }
+/// Works on one projection whenever nobody else does, until told to stop.
+async fn serve_projection(host: Arc<Host>, projection: String, mut stopped: watch::Receiver<bool>) {
+    let mut backoff = Backoff::default();
+    while !*stopped.borrow() {
+        let wait = match take_lease(&host, &projection).await {
+            Ok(Some(supervisor)) => {
+                tracing::info!("working on {projection}");
+                look_after(supervisor, &stopped).await;
+                return;
+            }
+            // Another process works on it.
+            Ok(None) => LEASE_INTERVAL,
+            Err(error) => backoff.after(&projection, &error),
+        };
+        let _ = tokio::time::timeout(wait, stopped.wait_for(|stop| *stop)).await;
     }
-    Ok(())
+}
+
+async fn take_lease(
+    host: &Arc<Host>,
+    projection: &str,
+) -> Result<Option<Supervisor>, LifecycleError> {
+    let Some(lease) = Lease::try_take(&host.places.leases(), projection)? else {
+        return Ok(None);
+    };
+    Ok(Some(
+        Supervisor::begin(host.clone(), lease, Scope::All, false).await?,
+    ))
+}
+
+/// Keeps a supervisor going. A fault passes or is seen to again later; requests are answered
+/// meanwhile.
+async fn look_after(mut supervisor: Supervisor, stopped: &watch::Receiver<bool>) {
+    let mut backoff = Backoff::default();
+    let mut rested = Stopwatch::start();
+    let mut rest = Duration::ZERO;
+    while !*stopped.borrow() {
+        if rested.elapsed() >= rest {
+            rested = Stopwatch::start();
+            rest = match supervisor.tick().await {
+                Ok(()) => backoff.over(),
+                Err(error) => backoff.after(supervisor.projection(), &error),
+            };
+        }
+        if let Err(error) = supervisor.handle_requests().await {
+            rest = backoff.after(supervisor.projection(), &error);
+        }
+        tokio::time::sleep(TICK_INTERVAL).await;
+    }
+    supervisor.stop().await;
+}
+
+/// How long to wait after a fault: longer each time.
+#[derive(Debug, Default)]
+struct Backoff {
+    last: Duration,
+}
+
+impl Backoff {
+    fn after(&mut self, projection: &str, error: &LifecycleError) -> Duration {
+        self.last = (self.last * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
+        tracing::warn!(
+            "{projection}: {}; tried again in {} ms",
+            crate::error_chain(error),
+            self.last.as_millis()
+        );
+        self.last
+    }
+
+    fn over(&mut self) -> Duration {
+        self.last = Duration::ZERO;
+        Duration::ZERO
+    }
 }

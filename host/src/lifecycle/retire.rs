@@ -7,6 +7,7 @@ use super::request::Done;
 use super::state::{Change, Role, State};
 use super::supervisor::Supervisor;
 use crate::catalog::{Build, VersionRecord};
+use crate::clock::Stopwatch;
 use crate::event::Position;
 use crate::read_model::publish::{LinkName, Links};
 use crate::read_model::sqlite::SqliteReadModel;
@@ -19,9 +20,7 @@ impl Supervisor {
         self.change(version, Change::Retire).await?;
         let versions = self.host.catalog.versions(self.projection()).await?;
         self.stop_strays(&versions).await;
-        // Names first, so that no link points at a file that is gone.
-        self.publish().await?;
-        self.drop_discarded().await?;
+        self.follow_catalog().await;
         Ok(Done::Retired)
     }
 
@@ -36,8 +35,16 @@ impl Supervisor {
             self.include(version);
             return Ok(Done::ReplayBegun { build: build.id });
         }
+        let (catalog, places) = (&self.host.catalog, &self.host.places);
+        let (projection, now_us) = (self.projection(), self.host.clock.now_us());
         if record.status.state == State::Retired {
-            self.change(version, Change::Revive).await?;
+            let revived = catalog
+                .revive(projection, version, &places.read_models, until, now_us)
+                .await;
+            self.include(version);
+            return revived
+                .map(|build| Done::ReplayBegun { build: build.id })
+                .map_err(refused);
         }
         if let (Some(until), Role::Live) = (until, record.status.role) {
             return Err(LifecycleError::Refused {
@@ -51,16 +58,8 @@ impl Supervisor {
                 ),
             });
         }
-        let added = self
-            .host
-            .catalog
-            .add_successor(
-                self.projection(),
-                version,
-                &self.host.places.read_models,
-                until,
-                self.host.clock.now_us(),
-            )
+        let added = catalog
+            .add_successor(projection, version, &places.read_models, until, now_us)
             .await;
         self.include(version);
         match added {
@@ -75,11 +74,34 @@ impl Supervisor {
             worker.stop().await;
         }
         self.host.catalog.discard_build(build.id).await?;
-        self.drop_discarded().await
+        self.follow_catalog().await;
+        Ok(())
+    }
+
+    /// Makes links, roles and files follow the catalog, which is the truth. What does not follow now
+    /// is tried again later: what was decided is done all the same.
+    pub(super) async fn follow_catalog(&mut self) {
+        let followed = async {
+            // Names first, so that no link points at a file that is gone.
+            self.publish().await?;
+            self.tell_roles().await?;
+            self.drop_discarded().await
+        };
+        self.behind_catalog = match followed.await {
+            Ok(()) => None,
+            Err(error) => {
+                let projection = self.projection();
+                tracing::warn!(
+                    "{projection}: {}; it is tried again",
+                    crate::error_chain(&error)
+                );
+                Some(Stopwatch::start())
+            }
+        };
     }
 
     /// Makes the links follow the catalog: `live.db` and one `vN.db` for each major.
-    pub(super) async fn publish(&self) -> Result<(), LifecycleError> {
+    async fn publish(&self) -> Result<(), LifecycleError> {
         let projection = self.projection();
         let versions = self.host.catalog.versions(projection).await?;
         let majors = self.host.catalog.majors(projection).await?;
@@ -105,7 +127,7 @@ impl Supervisor {
     }
 
     /// Removes the files of builds that nothing uses any more.
-    pub(super) async fn drop_discarded(&self) -> Result<(), LifecycleError> {
+    async fn drop_discarded(&self) -> Result<(), LifecycleError> {
         for build in self.host.catalog.discarded(self.projection()).await? {
             SqliteReadModel::drop_read_model(&self.host.places.of_build(&build))?;
             self.host.catalog.mark_dropped(build.id).await?;

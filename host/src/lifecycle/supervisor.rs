@@ -43,6 +43,8 @@ pub struct Supervisor {
     troubles: BTreeMap<i64, TroubledBuild>,
     /// Faults of the host's end a command, while a server waits for them to pass.
     gives_up: bool,
+    /// Since when links, roles or files did not follow the catalog.
+    pub(super) behind_catalog: Option<Stopwatch>,
 }
 
 /// A build whose worker met a fault of the host's.
@@ -61,7 +63,7 @@ impl Supervisor {
         gives_up: bool,
     ) -> Result<Self, LifecycleError> {
         let epoch = host.catalog.next_epoch(lease.projection()).await?;
-        let supervisor = Self {
+        let mut supervisor = Self {
             host,
             lease,
             epoch,
@@ -69,10 +71,10 @@ impl Supervisor {
             workers: BTreeMap::new(),
             troubles: BTreeMap::new(),
             gives_up,
+            behind_catalog: None,
         };
         supervisor.lose_requests().await?;
-        supervisor.publish().await?;
-        supervisor.drop_discarded().await?;
+        supervisor.follow_catalog().await;
         Ok(supervisor)
     }
 
@@ -115,15 +117,24 @@ impl Supervisor {
     /// Looks after everything once: starts and stops workers, and writes down what they reached.
     pub async fn tick(&mut self) -> Result<(), LifecycleError> {
         let versions = self.host.catalog.versions(self.projection()).await?;
+        // One version's fault keeps nobody from looking after the others.
+        let mut fault = Ok(());
         for version in &versions {
             if let Some(build) = &version.current {
-                self.look_after_current(version, build).await?;
+                fault = fault.and(self.look_after_current(version, build).await);
             }
             if let Some(build) = &version.successor {
-                self.look_after_successor(version, build).await?;
+                fault = fault.and(self.look_after_successor(version, build).await);
             }
         }
         self.stop_strays(&versions).await;
+        if self
+            .behind_catalog
+            .is_some_and(|since| since.elapsed() >= BACKOFF_MIN)
+        {
+            self.follow_catalog().await;
+        }
+        fault?;
         // At the end, since it makes what was read of the others' roles out of date.
         let planned = versions.iter().find(|it| self.is_to_be_promoted(it));
         match planned {
@@ -237,7 +248,7 @@ impl Supervisor {
             self.troubles.remove(&build.id);
             if version.status.state == State::Replaying {
                 self.change(&version.version, Change::BecomeReady).await?;
-                self.publish().await?;
+                self.follow_catalog().await;
             }
         }
         match progress.end() {

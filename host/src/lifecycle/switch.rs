@@ -74,7 +74,7 @@ impl Supervisor {
             Some(live) => {
                 let going = current(live)?.clone();
                 // First without a fence, so that the live version stands still only for moments.
-                let position = self.position(live, &going).await?;
+                let position = self.live_position(live, &going, accept_older).await?;
                 self.catch_up(&target, &coming, accept_older, position)
                     .await?;
                 Some(going)
@@ -107,7 +107,7 @@ impl Supervisor {
                 };
                 let position = match fenced {
                     Some(position) => position,
-                    None => self.position(live, going).await?,
+                    None => self.live_position(live, going, accept_older).await?,
                 };
                 self.catch_up(target, coming, accept_older, position)
                     .await?;
@@ -123,8 +123,7 @@ impl Supervisor {
             now_us: self.host.clock.now_us(),
         };
         self.host.catalog.switch(switch).await.map_err(refused)?;
-        self.publish().await?;
-        self.tell_roles().await?;
+        self.follow_catalog().await;
         let from = live.map(|it| it.version.clone());
         let position = self.position(target, coming).await?;
         Ok(Done::Switched {
@@ -188,6 +187,35 @@ impl Supervisor {
         }
     }
 
+    /// Where the live version is. One whose read model is lost has no readers to take back, but that
+    /// is for the operator to say.
+    async fn live_position(
+        &self,
+        live: &VersionRecord,
+        build: &Build,
+        accept_older: bool,
+    ) -> Result<Position, LifecycleError> {
+        match self.position(live, build).await {
+            Err(LifecycleError::ReadModel(lost)) if lost.needs_a_new_build() => {
+                if accept_older {
+                    return Ok(0);
+                }
+                Err(LifecycleError::Refused {
+                    message: format!(
+                        "nobody knows how far readers of {} are: {}",
+                        live.name(),
+                        crate::error_chain(&lost)
+                    ),
+                    hint: format!(
+                        "build it again with `retell replay {}`, or switch all the same with --accept-older",
+                        live.name()
+                    ),
+                })
+            }
+            known => known,
+        }
+    }
+
     /// How far a build's read model is, as readers see it.
     async fn position(
         &self,
@@ -210,7 +238,7 @@ impl Supervisor {
     }
 
     /// Lets the read models say what they are now.
-    async fn tell_roles(&self) -> Result<(), LifecycleError> {
+    pub(super) async fn tell_roles(&self) -> Result<(), LifecycleError> {
         for version in self.host.catalog.versions(self.projection()).await? {
             let Some(build) = &version.current else {
                 continue;
@@ -218,9 +246,13 @@ impl Supervisor {
             let role = version.status.role;
             match self.workers.get(&build.id) {
                 Some(worker) => worker.set_role(role),
+                None if version.status.state != State::Ready => {}
                 None => {
                     let (path, epoch) = (self.host.places.of_build(build), self.epoch());
                     let written = tokio::task::spawn_blocking(move || {
+                        if SqliteReadModel::status(&path)?.role == role {
+                            return Ok(());
+                        }
                         SqliteReadModel::write_role(&path, role, epoch)
                     });
                     // The catalog is the truth; a read model that is gone has no readers to tell.
@@ -239,7 +271,12 @@ impl Supervisor {
         version: &VersionRecord,
         successor: &Build,
     ) -> Result<(), LifecycleError> {
-        if let Some(current) = &version.current {
+        // One that is still replaying has no readers, and would not stand still.
+        if let Some(current) = version
+            .current
+            .as_ref()
+            .filter(|_| version.status.state == State::Ready)
+        {
             let fenced = match self.workers.get_mut(&current.id) {
                 Some(worker) => worker.fence().await,
                 None => None,
@@ -269,10 +306,21 @@ impl Supervisor {
                 return Ok(());
             }
         }
-        self.host
+        let swapped = self
+            .host
             .catalog
             .swap_in_successor(self.projection(), &version.version)
-            .await?;
+            .await;
+        if let Err(error) = swapped {
+            if let Some(worker) = version
+                .current
+                .as_ref()
+                .and_then(|it| self.workers.get(&it.id))
+            {
+                worker.unfence();
+            }
+            return Err(error.into());
+        }
         if let Some(worker) = version
             .current
             .as_ref()
@@ -280,9 +328,8 @@ impl Supervisor {
         {
             worker.stop().await;
         }
-        self.publish().await?;
-        self.tell_roles().await?;
-        self.drop_discarded().await
+        self.follow_catalog().await;
+        Ok(())
     }
 }
 

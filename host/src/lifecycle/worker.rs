@@ -208,8 +208,8 @@ fn judge(error: ReplayError) -> End {
         ReplayError::Module(blame) => End::Failed {
             reason: blame.to_string(),
         },
-        ReplayError::LogChanged { .. } => End::Failed {
-            reason: error.to_string(),
+        ReplayError::LogChanged { .. } | ReplayError::Load { .. } => End::Failed {
+            reason: crate::error_chain(&error),
         },
         ReplayError::ReadModel(lost) if lost.needs_a_new_build() => {
             let hint = lost.hint().unwrap_or_default();
@@ -233,7 +233,7 @@ fn fill(
 ) -> Result<(), ReplayError> {
     let module = runtime
         .block_on(host.load_module(&task.module.digest))
-        .map_err(|error| ReplayError::Rows {
+        .map_err(|error| ReplayError::Load {
             source: Box::new(error),
         })?;
     let model = open_model(host, task, &module)?;

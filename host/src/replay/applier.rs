@@ -44,6 +44,11 @@ impl Applier {
                         CallError::Failure { event, message }
                     }
                     MergeError::Contract { message } => CallError::Contract { message },
+                    MergeError::ReadModel(error) if error.is_the_modules_fault() => {
+                        CallError::Contract {
+                            message: crate::error_chain(&error),
+                        }
+                    }
                     MergeError::ReadModel(error) => CallError::Host {
                         source: Box::new(error),
                     },

@@ -91,102 +91,96 @@ pub(super) enum Stopped {
     Module(Box<Blame>),
 }
 
+/// A failure names its event, which saves the search; but a module may name anything.
+const NAMED_CUTS_MAX: u32 = 8;
+
 /// Applies all events of a chunk, in order.
 pub(super) fn apply(
     applier: &mut Applier,
     parser: &mut Parser,
     chunk: &EventChunk,
 ) -> Result<(), Stopped> {
-    apply_range(applier, parser, chunk, 0..chunk.len())
-}
-
-fn apply_range(
-    applier: &mut Applier,
-    parser: &mut Parser,
-    chunk: &EventChunk,
-    range: Range<usize>,
-) -> Result<(), Stopped> {
-    if range.is_empty() {
-        return Ok(());
+    // Ranges still to be applied, the next one last.
+    let mut todo = Vec::from([Range {
+        start: 0,
+        end: chunk.len(),
+    }]);
+    let mut named_cuts_left = NAMED_CUTS_MAX;
+    let mut was_cut = false;
+    while let Some(range) = todo.pop() {
+        if range.is_empty() {
+            continue;
+        }
+        if was_cut {
+            applier.renew();
+        }
+        let parsed = parser.parse(chunk, range.clone());
+        if !parsed.sources.is_empty()
+            && let Err(error) = applier.apply(&parsed.batch)
+        {
+            let mut named = blamed_source(&error, &parsed.sources);
+            if named.is_some() {
+                named = named.filter(|_| named_cuts_left > 0);
+                named_cuts_left = named_cuts_left.saturating_sub(1);
+            }
+            stop_if_single(chunk, error, &parsed.sources)?;
+            was_cut = true;
+            let end = parsed.misfit.as_ref().map_or(range.end, |misfit| misfit.at);
+            // What does not fit is reported only after the events before it are applied.
+            todo.push(end..range.end);
+            todo.extend(cut(range.start..end, named, &parsed.sources));
+            continue;
+        }
+        if let Some(misfit) = parsed.misfit {
+            return Err(Stopped::Module(Box::new(Blame::Event {
+                position: chunk.positions[misfit.at],
+                event_type: chunk.type_name(misfit.at).to_owned(),
+                reason: misfit.error.to_string(),
+                backtrace: Vec::new(),
+            })));
+        }
     }
-    let parsed = parser.parse(chunk, range.clone());
-    if !parsed.sources.is_empty()
-        && let Err(error) = applier.apply(&parsed.batch)
-    {
-        let end = parsed.misfit.as_ref().map_or(range.end, |misfit| misfit.at);
-        let blamed = blamed_source(&error, &parsed.sources);
-        cut(
-            applier,
-            parser,
-            chunk,
-            range.start..end,
-            error,
-            blamed,
-            &parsed.sources,
-        )?;
-    }
-    // Reported only after the events before it are applied.
-    parsed.misfit.map_or(Ok(()), |misfit| {
-        Err(Stopped::Module(Box::new(Blame::Event {
-            position: chunk.positions[misfit.at],
-            event_type: chunk.type_name(misfit.at).to_owned(),
-            reason: misfit.error.to_string(),
-            backtrace: Vec::new(),
-        })))
-    })
+    Ok(())
 }
 
 /// Index in the chunk of the event that the module names, if it names one that exists.
 fn blamed_source(error: &CallError, sources: &[usize]) -> Option<usize> {
     match error {
-        CallError::Failure { event, .. } => sources
-            .get(usize::try_from(*event).unwrap_or(usize::MAX))
-            .copied(),
+        CallError::Failure { event, .. } => {
+            let event = usize::try_from(*event).unwrap_or(usize::MAX);
+            sources.get(event).copied()
+        }
         _ => None,
     }
 }
 
-/// Tries the parts of a range that failed as a whole.
-fn cut(
-    applier: &mut Applier,
-    parser: &mut Parser,
-    chunk: &EventChunk,
-    range: Range<usize>,
-    error: CallError,
-    blamed: Option<usize>,
-    sources: &[usize],
-) -> Result<(), Stopped> {
+/// An error that no smaller batch can tell more about.
+fn stop_if_single(chunk: &EventChunk, error: CallError, sources: &[usize]) -> Result<(), Stopped> {
     let (first, last) = (sources[0], sources[sources.len() - 1]);
     match error {
-        CallError::Host { source } => {
-            return Err(Stopped::Host(source));
-        }
-        CallError::Contract { message } => {
-            let (first, last) = (chunk.positions[first], chunk.positions[last]);
-            return Err(Stopped::Module(Box::new(Blame::Contract {
-                first,
-                last,
-                message,
-            })));
-        }
+        CallError::Host { source } => Err(Stopped::Host(source)),
+        CallError::Contract { message } => Err(Stopped::Module(Box::new(Blame::Contract {
+            first: chunk.positions[first],
+            last: chunk.positions[last],
+            message,
+        }))),
         error if sources.len() == 1 => {
-            return Err(Stopped::Module(Box::new(blame_one(chunk, first, error))));
+            Err(Stopped::Module(Box::new(blame_one(chunk, first, error))))
         }
-        CallError::Failure { .. } | CallError::Trap { .. } | CallError::Limit { .. } => {}
+        CallError::Failure { .. } | CallError::Trap { .. } | CallError::Limit { .. } => Ok(()),
     }
-    // A failure names its event, which saves the search; a crash is searched for in halves.
-    let cuts = match blamed {
-        Some(at) => [range.start, at, at + 1, range.end],
+}
+
+/// The parts of a range that failed as a whole, the first one last: around the event that was
+/// named, or halves.
+fn cut(range: Range<usize>, named: Option<usize>, sources: &[usize]) -> [Range<usize>; 3] {
+    match named {
+        Some(at) => [at + 1..range.end, at..at + 1, range.start..at],
         None => {
             let middle = sources[sources.len() / 2];
-            [range.start, middle, range.end, range.end]
+            [range.end..range.end, middle..range.end, range.start..middle]
         }
-    };
-    for part in cuts.windows(2) {
-        applier.renew();
-        apply_range(applier, parser, chunk, part[0]..part[1])?;
     }
-    Ok(())
 }
 
 fn blame_one(chunk: &EventChunk, at: usize, error: CallError) -> Blame {

@@ -40,6 +40,10 @@ pub enum ReplayError {
     Rows {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("the module can't be loaded")]
+    Load {
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The module's own doing: the version fails, and the reason says where and why.
     #[error("{0}")]
     Module(Box<Blame>),

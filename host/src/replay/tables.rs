@@ -13,6 +13,7 @@ use super::cache::TableCache;
 use super::changes::{Change, Changes, MergeError, unpack};
 use super::shape::Shape;
 use crate::error_chain;
+use crate::limits;
 use crate::read_model::{Checkpoint, KeyedRow, ReadModel, ReadModelError, RowChange};
 use crate::wasm::{ChangeSet, PackedRows, RowSource, RowSourceError};
 
@@ -461,9 +462,14 @@ fn sort_error(error: ReadModelError) -> RowSourceError {
 }
 
 fn push_packed(packed: &mut PackedRows, row: &[u8]) -> Result<(), RowSourceError> {
+    if packed.rows.len() + row.len() > limits::GUEST_CALL_BYTES_MAX {
+        let bytes_max = limits::GUEST_CALL_BYTES_MAX;
+        return Err(broken(format!(
+            "it asks for more than {bytes_max} bytes of rows at once"
+        )));
+    }
     packed.rows.extend_from_slice(row);
-    let end = u32::try_from(packed.rows.len())
-        .map_err(|_| broken("the rows asked for at once take more than 4 GiB"))?;
+    let end = u32::try_from(packed.rows.len()).expect("limited to less just above");
     packed.row_ends.push(end);
     Ok(())
 }

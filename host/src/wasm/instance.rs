@@ -89,6 +89,7 @@ pub(super) struct State {
     running: Stopwatch,
     /// Time spent inside imports during this call; it is not the guest's.
     in_imports: Duration,
+    memory_bytes: usize,
     log_lines: usize,
     last_error_line: Option<String>,
 }
@@ -117,6 +118,7 @@ impl Instance {
             name: name.to_owned(),
             running: Stopwatch::start(),
             in_imports: Duration::ZERO,
+            memory_bytes: 0,
             log_lines: 0,
             last_error_line: None,
         };
@@ -286,11 +288,16 @@ fn cut(mut text: String, bytes_max: usize) -> String {
 impl ResourceLimiter for State {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired <= self.limits.memory_bytes_max {
+        // Of all its memories together.
+        let grown = self
+            .memory_bytes
+            .saturating_add(desired.saturating_sub(current));
+        if grown <= self.limits.memory_bytes_max {
+            self.memory_bytes = grown;
             return Ok(true);
         }
         Err(wasmtime::Error::new(LimitHit {

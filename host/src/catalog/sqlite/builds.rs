@@ -5,11 +5,40 @@ use std::path::Path;
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::majors::set_major;
-use super::status::status;
+use super::status::{change_status, status};
 use super::{Result, SqliteCatalog, doing};
 use crate::catalog::{Build, CatalogError, Stage, build_location};
 use crate::event::Position;
-use crate::lifecycle::state::{Refusal, State};
+use crate::lifecycle::state::{Change, Refusal, State};
+
+pub(super) async fn revive(
+    catalog: &SqliteCatalog,
+    projection: &str,
+    version: &semver::Version,
+    read_models: &Path,
+    until: Option<Position>,
+    now_us: i64,
+) -> Result<Build> {
+    let text = version.to_string();
+    let mut transaction = catalog.begin().await?;
+    change_status(&mut transaction, projection, &text, &Change::Revive).await?;
+    let stage = Stage::Current;
+    let build = insert_build(
+        &mut transaction,
+        projection,
+        &text,
+        stage,
+        read_models,
+        until,
+        now_us,
+    )
+    .await?;
+    transaction
+        .commit()
+        .await
+        .map_err(doing("revive a version"))?;
+    Ok(build)
+}
 
 pub(super) async fn add_successor(
     catalog: &SqliteCatalog,

@@ -87,6 +87,17 @@ impl Catalog for SqliteCatalog {
         switch::switch(self, switch).await
     }
 
+    async fn revive(
+        &self,
+        projection: &str,
+        version: &semver::Version,
+        read_models: &Path,
+        until: Option<Position>,
+        now_us: i64,
+    ) -> Result<Build> {
+        builds::revive(self, projection, version, read_models, until, now_us).await
+    }
+
     async fn add_successor(
         &self,
         projection: &str,
