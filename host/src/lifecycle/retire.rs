@@ -81,13 +81,7 @@ impl Supervisor {
     /// Makes links, roles and files follow the catalog, which is the truth. What does not follow now
     /// is tried again later: what was decided is done all the same.
     pub(super) async fn follow_catalog(&mut self) {
-        let followed = async {
-            // Names first, so that no link points at a file that is gone.
-            self.publish().await?;
-            self.tell_roles().await?;
-            self.drop_discarded().await
-        };
-        self.behind_catalog = match followed.await {
+        self.behind_catalog = match self.follow().await {
             Ok(()) => None,
             Err(error) => {
                 let projection = self.projection();
@@ -98,6 +92,14 @@ impl Supervisor {
                 Some(Stopwatch::start())
             }
         };
+    }
+
+    /// See [`follow_catalog`](Self::follow_catalog), which most want.
+    pub(super) async fn follow(&self) -> Result<(), LifecycleError> {
+        // Names first, so that no link points at a file that is gone.
+        self.publish().await?;
+        self.tell_roles().await?;
+        self.drop_discarded().await
     }
 
     /// Makes the links follow the catalog: `live.db` and one `vN.db` for each major.

@@ -74,7 +74,15 @@ impl Supervisor {
             behind_catalog: None,
         };
         supervisor.lose_requests().await?;
-        supervisor.follow_catalog().await;
+        if let Err(error) = supervisor.follow().await {
+            // Whoever needs what is in the way now will say so.
+            tracing::info!(
+                "{}: {}",
+                supervisor.projection(),
+                crate::error_chain(&error)
+            );
+            supervisor.behind_catalog = Some(Stopwatch::start());
+        }
         Ok(supervisor)
     }
 
