@@ -142,7 +142,7 @@ fn a_version_that_stays_behind_is_promoted_only_on_request() {
     it.ok(&["deploy", "-q", &file, "--until", "2"]);
     insta::assert_snapshot!(it.shows(&["promote", "ticks@2.0.0"]), @r#"
     exit 3
-    error: ticks@2.0.0 is at position 2, behind the live version's 5, and stops where it was told to
+    error: ticks@2.0.0 is at position 2, behind 5, where readers are, and stops where it was told to
       hint: wait for it, or accept that readers go back with --accept-older
     "#);
     assert_eq!(count(&it, "ticks"), 5);
@@ -158,9 +158,31 @@ fn a_version_that_stays_behind_is_promoted_only_on_request() {
     assert_eq!(count(&it, "ticks"), 5);
     insta::assert_snapshot!(it.shows(&["rollback", "ticks"]), @r#"
     exit 3
-    error: ticks@2.0.0 is at position 2, behind the live version's 5, and stops where it was told to
+    error: ticks@2.0.0 is at position 2, behind 5, where readers are, and stops where it was told to
       hint: wait for it, or accept that readers go back with --accept-older
     "#);
+}
+
+#[test]
+fn readers_of_a_lasting_name_do_not_go_back_either() {
+    let it = Instance::new();
+    it.append(3);
+    it.promoted(&["1.0.0"]);
+    it.ok(&["pause", "-q", "ticks@1.0.0"]);
+    it.write("more.ndjson", crate::instance::line("more", 1).repeat(2));
+    it.ok(&["append", "-q", "more.ndjson"]);
+    let file = it.ticks("2.0.0");
+    it.ok(&["deploy", "-q", &file]);
+    let file = it.ticks("2.1.0");
+    it.ok(&["deploy", "-q", &file, "--until", "4"]);
+    assert_eq!((count(&it, "ticks"), count(&it, "ticks@2")), (3, 5));
+    insta::assert_snapshot!(it.shows(&["promote", "ticks@2.1.0"]), @r#"
+    exit 3
+    error: ticks@2.1.0 is at position 4, behind 5, where readers are, and stops where it was told to
+      hint: wait for it, or accept that readers go back with --accept-older
+    "#);
+    it.ok(&["promote", "-q", "ticks@2.0.0"]);
+    assert_eq!((count(&it, "ticks"), count(&it, "ticks@2")), (5, 5));
 }
 
 #[test]

@@ -62,58 +62,69 @@ impl Supervisor {
                 source,
             }));
         }
-        let versions = self.host.catalog.versions(self.projection()).await?;
-        let live = versions.into_iter().find(|it| it.status.role == Role::Live);
+        let displaced = self.displaced_by(to).await?;
         self.include(to);
         let coming = current(&target)?.clone();
-        let fenced = match &live {
-            None => {
-                self.catch_up(&target, &coming, accept_older, 0).await?;
-                None
-            }
-            Some(live) => {
-                let going = current(live)?.clone();
-                // First without a fence, so that the live version stands still only for moments.
-                let position = self.live_position(live, &going, accept_older).await?;
-                self.catch_up(&target, &coming, accept_older, position)
-                    .await?;
-                Some(going)
-            }
-        };
+        // First without a fence, so that those displaced stand still only for moments.
+        let mut position = 0;
+        for version in &displaced {
+            position = position.max(self.seen_position(version, accept_older).await?);
+        }
+        self.catch_up(&target, &coming, accept_older, position)
+            .await?;
         let switched = self
-            .switch_fenced(&target, &coming, live.as_ref(), kind, accept_older)
+            .switch_fenced(&target, &coming, &displaced, kind, accept_older)
             .await;
-        if let Some(worker) = fenced.and_then(|going| self.workers.get(&going.id)) {
-            worker.unfence();
+        for build in displaced.iter().filter_map(|it| it.current.as_ref()) {
+            if let Some(worker) = self.workers.get(&build.id) {
+                worker.unfence();
+            }
         }
         switched
+    }
+
+    /// The versions whose readers may see `to` from now on: the live one, and the one that has the
+    /// lasting name of its major.
+    async fn displaced_by(
+        &self,
+        to: &semver::Version,
+    ) -> Result<Vec<VersionRecord>, LifecycleError> {
+        let majors = self.host.catalog.majors(self.projection()).await?;
+        let holder = majors
+            .into_iter()
+            .find(|it| it.0 == to.major)
+            .map(|it| it.1);
+        let mut versions = self.host.catalog.versions(self.projection()).await?;
+        versions.retain(|it| {
+            let is_read = it.status.role == Role::Live || Some(&it.version) == holder.as_ref();
+            is_read && it.version != *to
+        });
+        Ok(versions)
     }
 
     async fn switch_fenced(
         &mut self,
         target: &VersionRecord,
         coming: &Build,
-        live: Option<&VersionRecord>,
+        displaced: &[VersionRecord],
         kind: SwitchKind,
         accept_older: bool,
     ) -> Result<Done, LifecycleError> {
-        let position = match live {
-            None => self.position(target, coming).await?,
-            Some(live) => {
-                let going = current(live)?;
-                let fenced = match self.workers.get_mut(&going.id) {
-                    Some(worker) => worker.fence().await,
-                    None => None,
-                };
-                let position = match fenced {
-                    Some(position) => position,
-                    None => self.live_position(live, going, accept_older).await?,
-                };
-                self.catch_up(target, coming, accept_older, position)
-                    .await?;
-                position
-            }
-        };
+        let mut position = 0;
+        for version in displaced {
+            let going = current(version)?;
+            let fenced = match self.workers.get_mut(&going.id) {
+                Some(worker) => worker.fence().await,
+                None => None,
+            };
+            let stands = match fenced {
+                Some(position) => position,
+                None => self.seen_position(version, accept_older).await?,
+            };
+            position = position.max(stands);
+        }
+        self.catch_up(target, coming, accept_older, position)
+            .await?;
         let switch = Switch {
             projection: self.projection(),
             kind,
@@ -124,10 +135,10 @@ impl Supervisor {
         };
         self.host.catalog.switch(switch).await.map_err(refused)?;
         self.follow_catalog().await;
-        let from = live.map(|it| it.version.clone());
+        let live = displaced.iter().find(|it| it.status.role == Role::Live);
         let position = self.position(target, coming).await?;
         Ok(Done::Switched {
-            from,
+            from: live.map(|it| it.version.clone()),
             to: target.version.clone(),
             position,
         })
@@ -146,7 +157,7 @@ impl Supervisor {
         }
         let behind = |at: Position, why: &str| LifecycleError::Refused {
             message: format!(
-                "{} is at position {at}, behind the live version's {position}, and {why}",
+                "{} is at position {at}, behind {position}, where readers are, and {why}",
                 target.name()
             ),
             hint: "wait for it, or accept that readers go back with --accept-older".into(),
@@ -187,14 +198,14 @@ impl Supervisor {
         }
     }
 
-    /// Where the live version is. One whose read model is lost has no readers to take back, but that
-    /// is for the operator to say.
-    async fn live_position(
+    /// How far readers of a version are. One whose read model is lost has no readers to take back,
+    /// but that is for the operator to say.
+    async fn seen_position(
         &self,
         live: &VersionRecord,
-        build: &Build,
         accept_older: bool,
     ) -> Result<Position, LifecycleError> {
+        let build = current(live)?;
         match self.position(live, build).await {
             Err(LifecycleError::ReadModel(lost)) if lost.needs_a_new_build() => {
                 if accept_older {
