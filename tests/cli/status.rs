@@ -76,6 +76,7 @@ fn its_json() {
             "role",
             "halt",
             "halt_reason",
+            "trouble",
             "checkpoint",
             "head",
             "lag",

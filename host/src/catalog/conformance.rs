@@ -268,6 +268,13 @@ async fn a_successor_takes_the_place_of_the_current_build(catalog: &impl Catalog
         .await;
     assert!(matches!(twice, Err(CatalogError::SuccessorExists { .. })));
     catalog
+        .set_trouble(first.id, Some("no room"))
+        .await
+        .expect("noted");
+    let troubled = version(catalog, "1.0.0").await.current.expect("a build");
+    assert_eq!(troubled.trouble.as_deref(), Some("no room"));
+    catalog.set_trouble(first.id, None).await.expect("noted");
+    catalog
         .swap_in_successor("articles", &one)
         .await
         .expect("swapped");

@@ -98,6 +98,8 @@ pub struct Build {
     pub location: String,
     /// Stops at this position; none follows the head for ever.
     pub until: Option<Position>,
+    /// Why the host can't go on with it for now; it tries again by itself.
+    pub trouble: Option<String>,
 }
 
 /// One version of a projection.
@@ -240,6 +242,8 @@ pub trait Catalog: Send + Sync {
         projection: &str,
         version: &semver::Version,
     ) -> Result<(), CatalogError>;
+    /// Notes why the host can't go on with a build for now, or that it does again.
+    async fn set_trouble(&self, build: i64, trouble: Option<&str>) -> Result<(), CatalogError>;
     /// Gives up a build in the making.
     async fn discard_build(&self, build: i64) -> Result<(), CatalogError>;
     /// Builds that nothing uses any more and whose files may still be there.

@@ -246,6 +246,7 @@ async fn build(
             let record = view.version(version)?;
             if let Some(build) = record.successor.as_ref().or(record.current.as_ref()) {
                 path = Some(host.places.of_build(build));
+                bar.tell_trouble(build.trouble.as_deref());
                 if let Some(progress) = view.progress.get(&build.id) {
                     let goal = build.until.unwrap_or(Position::MAX).min(view.head);
                     bar.show(progress, goal);

@@ -21,6 +21,7 @@ pub(crate) struct BuildBar {
     bar: Option<ProgressBar>,
     since_line: Stopwatch,
     printed: bool,
+    trouble: Option<String>,
 }
 
 impl BuildBar {
@@ -43,6 +44,7 @@ impl BuildBar {
             bar,
             since_line: Stopwatch::start(),
             printed: false,
+            trouble: None,
         }
     }
 
@@ -60,6 +62,23 @@ impl BuildBar {
                 "{}: {} of {goal}, {words}",
                 self.name, progress.applied
             ));
+        }
+    }
+
+    /// Says once why the host can't go on for now.
+    pub(crate) fn tell_trouble(&mut self, trouble: Option<&str>) {
+        if self.trouble.as_deref() == trouble {
+            return;
+        }
+        self.trouble = trouble.map(str::to_owned);
+        let Some(trouble) = trouble else { return };
+        let line = format!(
+            "{} can't go on for now, and is tried again: {trouble}",
+            self.name
+        );
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => self.printer.say(line),
         }
     }
 

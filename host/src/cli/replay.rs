@@ -172,6 +172,8 @@ pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result
         let mut bar = BuildBar::new(context.printer, &projection);
         let goal = host.log.head().await?.position;
         let work = access.until(|view| {
+            let mut builds = view.versions.iter().filter_map(|it| it.current.as_ref());
+            bar.tell_trouble(builds.find_map(|it| it.trouble.as_deref()));
             if let Some(slowest) = slowest(view) {
                 bar.show(slowest, goal);
             }

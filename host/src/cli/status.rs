@@ -26,7 +26,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  retell status\n  retell status articles --watch\n\n\
-    With --json a list of {\"projection\",\"version\",\"state\",\"role\",\"halt\",\"halt_reason\",\
+    With --json a list of {\"projection\",\"version\",\"state\",\"role\",\"halt\",\"halt_reason\",\"trouble\",\
     \"checkpoint\",\"head\",\"lag\",\"events_per_s\",\"eta_s\",\"dead_letters\",\"location\",\"digest\",\
     \"names\",\"successor\"}; with --watch one such list a line"
 )]
@@ -47,6 +47,8 @@ struct Line {
     role: &'static str,
     halt: &'static str,
     halt_reason: Option<String>,
+    /// Why the host can't go on for now; it tries again by itself.
+    trouble: Option<String>,
     checkpoint: Position,
     head: Position,
     lag: u64,
@@ -157,6 +159,7 @@ fn line(
         role: version.status.role.as_str(),
         halt: version.status.halt.word(),
         halt_reason: version.status.halt.reason().map(str::to_owned),
+        trouble: version.current.as_ref().and_then(|it| it.trouble.clone()),
         checkpoint,
         head,
         lag,
@@ -234,6 +237,12 @@ fn print(context: &Context, lines: &[Line]) -> anyhow::Result<()> {
         if let Some(reason) = &line.halt_reason {
             context.printer.data(format_args!(
                 "{}@{} failed: {reason}",
+                line.projection, line.version
+            ))?;
+        }
+        if let Some(trouble) = &line.trouble {
+            context.printer.data(format_args!(
+                "{}@{} can't go on for now: {trouble}",
                 line.projection, line.version
             ))?;
         }

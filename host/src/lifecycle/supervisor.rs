@@ -13,6 +13,7 @@ use super::{Host, LifecycleError};
 use crate::catalog::lease::Lease;
 use crate::catalog::{Build, SwitchKind, VersionRecord};
 use crate::clock::Stopwatch;
+use crate::event::Position;
 
 /// After a fault of the host's a worker is started again after this long, doubled each time …
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
@@ -51,6 +52,8 @@ pub struct Supervisor {
 struct TroubledBuild {
     since: Stopwatch,
     wait: Duration,
+    /// Where it stood; once it is further, the fault is over.
+    position: Position,
 }
 
 impl Supervisor {
@@ -252,12 +255,16 @@ impl Supervisor {
         };
         worker.set_role(version.status.role);
         let progress = worker.progress();
-        if progress.is_ready() {
+        let met = self.troubles.get(&build.id).map_or(0, |it| it.position);
+        if progress.end().is_none() && (progress.is_ready() || progress.position > met) {
             self.troubles.remove(&build.id);
-            if version.status.state == State::Replaying {
-                self.change(&version.version, Change::BecomeReady).await?;
-                self.follow_catalog().await;
+            if build.trouble.is_some() {
+                self.host.catalog.set_trouble(build.id, None).await?;
             }
+        }
+        if progress.is_ready() && version.status.state == State::Replaying {
+            self.change(&version.version, Change::BecomeReady).await?;
+            self.follow_catalog().await;
         }
         match progress.end() {
             Some(End::Failed { reason }) => {
@@ -276,7 +283,8 @@ impl Supervisor {
             }
             Some(End::Trouble { error }) => {
                 self.workers.remove(&build.id);
-                self.meet_trouble(version, build, error.clone())
+                self.meet_trouble(version, build, error.clone(), progress.position)
+                    .await
             }
             Some(End::Stopped) => {
                 self.workers.remove(&build.id);
@@ -309,7 +317,8 @@ impl Supervisor {
             }
             Some(End::Trouble { error }) => {
                 self.workers.remove(&build.id);
-                self.meet_trouble(version, build, error.clone())
+                self.meet_trouble(version, build, error.clone(), progress.position)
+                    .await
             }
             Some(End::Stopped) => {
                 self.workers.remove(&build.id);
@@ -321,11 +330,12 @@ impl Supervisor {
     }
 
     /// A server waits and tries again; a command ends with the fault.
-    fn meet_trouble(
+    async fn meet_trouble(
         &mut self,
         version: &VersionRecord,
         build: &Build,
         source: Arc<crate::replay::ReplayError>,
+        position: Position,
     ) -> Result<(), LifecycleError> {
         if self.gives_up {
             return Err(LifecycleError::Trouble {
@@ -338,17 +348,24 @@ impl Supervisor {
             .get(&build.id)
             .map_or(BACKOFF_MIN, |it| it.wait * 2);
         let wait = wait.min(BACKOFF_MAX);
+        let fault = crate::error_chain(&*source);
         tracing::warn!(
-            "{} met a fault and goes on in {} ms: {}",
+            "{} met a fault and goes on in {} ms: {fault}",
             version.name(),
             wait.as_millis(),
-            crate::error_chain(&*source)
         );
+        // For those who watch. A full disk may refuse this, too; then the log line has to do.
+        if build.trouble.as_ref() != Some(&fault)
+            && let Err(error) = self.host.catalog.set_trouble(build.id, Some(&fault)).await
+        {
+            tracing::info!("{}", crate::error_chain(&error));
+        }
         self.troubles.insert(
             build.id,
             TroubledBuild {
                 since: Stopwatch::start(),
                 wait,
+                position,
             },
         );
         Ok(())

@@ -39,6 +39,7 @@ CREATE TABLE builds (
     stage      TEXT    NOT NULL CHECK (stage IN ('current', 'successor', 'discarded', 'dropped')),
     location   TEXT    NOT NULL,
     until      INTEGER,                         -- stops at this position; NULL follows the head for ever
+    trouble    TEXT,                            -- why the host can't go on with it for now, if so
     created_at INTEGER NOT NULL,
     FOREIGN KEY (projection, version) REFERENCES versions (projection, version)
 ) STRICT;

@@ -119,6 +119,20 @@ pub(super) async fn swap_in_successor(
     transaction.commit().await.map_err(doing("swap builds"))
 }
 
+pub(super) async fn set_trouble(
+    catalog: &SqliteCatalog,
+    build: i64,
+    trouble: Option<&str>,
+) -> Result<()> {
+    sqlx::query("UPDATE builds SET trouble = ? WHERE id = ?")
+        .bind(trouble)
+        .bind(build)
+        .execute(&catalog.pool)
+        .await
+        .map_err(doing("note a build's trouble"))?;
+    Ok(())
+}
+
 pub(super) async fn discard_build(catalog: &SqliteCatalog, build: i64) -> Result<()> {
     sqlx::query("UPDATE builds SET stage = 'discarded' WHERE id = ? AND stage = 'successor'")
         .bind(build)
@@ -185,6 +199,7 @@ pub(super) async fn insert_build(
         version: version.to_owned(),
         location,
         until,
+        trouble: None,
     })
 }
 
@@ -195,5 +210,6 @@ pub(super) fn build_of(row: &sqlx::sqlite::SqliteRow) -> Build {
         version: row.get("version"),
         location: row.get("location"),
         until: row.get::<Option<i64>, _>("until").map(i64::cast_unsigned),
+        trouble: row.get("trouble"),
     }
 }

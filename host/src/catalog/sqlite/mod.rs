@@ -113,6 +113,10 @@ impl Catalog for SqliteCatalog {
         builds::swap_in_successor(self, projection, version).await
     }
 
+    async fn set_trouble(&self, build: i64, trouble: Option<&str>) -> Result<()> {
+        builds::set_trouble(self, build, trouble).await
+    }
+
     async fn discard_build(&self, build: i64) -> Result<()> {
         builds::discard_build(self, build).await
     }
