@@ -246,11 +246,12 @@ fn cut_off_anywhere() {
         );
     }
     assert!(!it.path("retell-data").exists());
-    it.write("module.wasm", &whole[..whole.len() / 2]);
+    // Somewhere in its code; how long it is depends on the compiler.
+    it.write("module.wasm", &whole[..30_000]);
     insta::assert_snapshot!(it.shows(&["deploy", "module.wasm"]), @r#"
     exit 1
     error: module.wasm is not a module that this host can run
-      caused by: it is damaged or cut off: unexpected end-of-file (at offset 0xaa42)
+      caused by: it is damaged or cut off: unexpected end-of-file (at offset 0x7530)
       hint: copy the file again, or build it again with `retell build PATH`
     "#);
 }

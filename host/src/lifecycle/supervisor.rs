@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::refusal::refused;
 use super::request::{Done, Outcome, Request};
 use super::state::{Change, Role, State};
+use super::switch::Fenced;
 use super::worker::{End, Progress, Task, Worker};
 use super::{Host, LifecycleError};
 use crate::catalog::lease::Lease;
@@ -44,6 +45,8 @@ pub struct Supervisor {
     troubles: BTreeMap<i64, TroubledBuild>,
     /// Faults of the host's end a command, while a server waits for them to pass.
     gives_up: bool,
+    /// Who stands still since a switch.
+    pub(super) fenced: Option<Fenced>,
     /// Since when links, roles or files did not follow the catalog.
     pub(super) behind_catalog: Option<Stopwatch>,
 }
@@ -74,6 +77,7 @@ impl Supervisor {
             workers: BTreeMap::new(),
             troubles: BTreeMap::new(),
             gives_up,
+            fenced: None,
             behind_catalog: None,
         };
         supervisor.lose_requests().await?;
@@ -127,6 +131,9 @@ impl Supervisor {
 
     /// Looks after everything once: starts and stops workers, and writes down what they reached.
     pub async fn tick(&mut self) -> Result<(), LifecycleError> {
+        if self.fenced.as_ref().is_some_and(Fenced::is_over) {
+            self.release_fences();
+        }
         let versions = self.host.catalog.versions(self.projection()).await?;
         // One version's fault keeps nobody from looking after the others.
         let mut fault = Ok(());

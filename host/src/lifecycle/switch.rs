@@ -16,8 +16,25 @@ use crate::read_model::sqlite::SqliteReadModel;
 
 /// How often a switch looks at whom it waits for.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// Between opening a read model and reading from it.
+const LATE_READER_TIME: Duration = Duration::from_millis(250);
 /// A version that has not moved for this long will not catch up soon: the switch is refused.
 const STANDSTILL_MAX: Duration = Duration::from_secs(20);
+
+/// Builds that were displaced by a switch. They stand still for moments longer: a program that opened
+/// one just before the switch and reads just after it must not see it ahead of what it opens next.
+#[derive(Debug)]
+pub(super) struct Fenced {
+    since: Stopwatch,
+    builds: Vec<i64>,
+}
+
+impl Fenced {
+    /// Whether late readers have had their time.
+    pub(super) fn is_over(&self) -> bool {
+        self.since.elapsed() >= LATE_READER_TIME
+    }
+}
 
 impl Supervisor {
     /// Makes the version that was live most recently live again, in the place of `from`.
@@ -62,6 +79,8 @@ impl Supervisor {
                 source,
             }));
         }
+        // Whoever stands still since the switch before may have to move for this one.
+        self.release_fences();
         let displaced = self.displaced_by(to).await?;
         self.include(to);
         let coming = current(&target)?.clone();
@@ -75,12 +94,24 @@ impl Supervisor {
         let switched = self
             .switch_fenced(&target, &coming, &displaced, kind, accept_older)
             .await;
-        for build in displaced.iter().filter_map(|it| it.current.as_ref()) {
-            if let Some(worker) = self.workers.get(&build.id) {
+        let builds = displaced.iter().filter_map(|it| it.current.as_ref());
+        self.fenced = Some(Fenced {
+            since: Stopwatch::start(),
+            builds: builds.map(|it| it.id).collect(),
+        });
+        if switched.is_err() {
+            self.release_fences();
+        }
+        switched
+    }
+
+    /// Lets those go on that stand still since a switch.
+    pub(super) fn release_fences(&mut self) {
+        for build in self.fenced.take().into_iter().flat_map(|it| it.builds) {
+            if let Some(worker) = self.workers.get(&build) {
                 worker.unfence();
             }
         }
-        switched
     }
 
     /// The versions whose readers may see `to` from now on: the live one, and the one that has the
