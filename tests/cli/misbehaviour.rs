@@ -293,6 +293,15 @@ fn a_failed_version_may_try_again() {
     error: notes@1.0.0 failed: event 2, `Misbehaved`: a note can't fly
       hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
     "#);
+    // But a build that stops before the trouble is another one, and fine.
+    insta::assert_snapshot!(it.shows(&["deploy", &file, "--until", "1"]), @r#"
+    exit 0
+    notes@1.0.0 is deployed already
+    notes@1.0.0 is ready at position 1
+    look at it:   retell query notes@1.0.0 'SELECT …'
+    make it live: retell promote notes@1.0.0
+    "#);
+    assert_eq!(it.version("notes@1.0.0")["halt"], "none");
 }
 
 #[test]

@@ -265,6 +265,10 @@ async fn build(
 /// Whether a version has come to rest: ready, or halted.
 fn ended(view: &View, version: &semver::Version) -> Option<anyhow::Result<()>> {
     let record = view.version(version)?;
+    if record.successor.is_some() {
+        // What is being built now decides, not what became of the build before.
+        return None;
+    }
     match &record.status.halt {
         Halt::None => {}
         Halt::Paused => {
@@ -287,13 +291,13 @@ fn ended(view: &View, version: &semver::Version) -> Option<anyhow::Result<()>> {
         }
     }
     match record.status.state {
-        State::Ready if record.successor.is_none() => Some(Ok(())),
+        State::Ready => Some(Ok(())),
         State::Retired => Some(Err(Refused {
             message: format!("{} was retired meanwhile", record.name()),
             hint: Some("deploy it again".into()),
         }
         .into())),
-        _ if record.current.is_none() && record.successor.is_none() => Some(Err(Failed {
+        _ if record.current.is_none() => Some(Err(Failed {
             message: format!("{} has no build", record.name()),
             hint: Some(format!("make one: `retell replay {}`", record.name())),
         }
