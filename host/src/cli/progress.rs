@@ -20,7 +20,6 @@ pub(crate) struct BuildBar {
     name: String,
     bar: Option<ProgressBar>,
     since_line: Stopwatch,
-    printed: bool,
     trouble: Option<String>,
 }
 
@@ -43,7 +42,6 @@ impl BuildBar {
             name,
             bar,
             since_line: Stopwatch::start(),
-            printed: false,
             trouble: None,
         }
     }
@@ -57,7 +55,6 @@ impl BuildBar {
             bar.set_message(words);
         } else if self.since_line.elapsed() >= LINE_INTERVAL {
             self.since_line = Stopwatch::start();
-            self.printed = true;
             self.printer.say(format_args!(
                 "{}: {} of {goal}, {words}",
                 self.name, progress.applied
