@@ -20,7 +20,7 @@ pub enum Values {
 pub struct TextColumn {
     /// Where each text ends in `bytes`; the first starts at 0.
     pub ends: Vec<u32>,
-    /// UTF-8.
+    /// UTF-8; where texts come from a log, only as far as somebody has looked.
     pub bytes: Vec<u8>,
 }
 
@@ -44,8 +44,8 @@ pub fn bit(bitmap: &[u8], row: usize) -> bool {
 impl TextColumn {
     /// # Panics
     /// When the texts take more than 4 GiB: cut batches by bytes.
-    pub fn push(&mut self, text: &str) {
-        self.bytes.extend_from_slice(text.as_bytes());
+    pub fn push(&mut self, text: impl AsRef<[u8]>) {
+        self.bytes.extend_from_slice(text.as_ref());
         self.ends
             .push(u32::try_from(self.bytes.len()).expect("a batch is cut below 4 GiB"));
     }

@@ -84,9 +84,16 @@ pub enum TypeFilter {
     Only(Vec<String>),
 }
 
-/// Which parts of the envelope a reader copies, beside what it always does.
+/// Which parts of the envelope a reader copies, beside position and type: every column costs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each part is asked for or not, on its own"
+)]
 pub struct EnvelopeParts {
+    pub revision: bool,
+    pub occurred_at: bool,
+    pub recorded_at: bool,
     pub stream: bool,
     pub id: bool,
     pub metadata: bool,
@@ -159,12 +166,13 @@ pub struct EventChunk {
     pub types: Vec<u16>,
     /// Grows with the types that the reader has met; an index never changes its meaning.
     pub type_names: Vec<String>,
+    /// As the log holds them: whoever takes values out of a payload checks what it takes.
     pub payloads: TextColumn,
+    /// Empty unless asked for, like everything down to `metadata`.
     pub revisions: Vec<u64>,
     /// Microseconds since the Unix epoch, UTC, like `recorded_at`.
     pub occurred_at: Vec<Option<i64>>,
     pub recorded_at: Vec<i64>,
-    /// Empty unless asked for, like `ids` and `metadata`.
     pub streams: TextColumn,
     pub ids: TextColumn,
     /// The empty text for an event without metadata.

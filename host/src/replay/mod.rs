@@ -127,6 +127,10 @@ impl Replay {
             TypeFilter::Only(types)
         };
         let parts = EnvelopeParts {
+            revision: manifest.envelope.revision,
+            // `time` is the one where there is one, else the other.
+            occurred_at: manifest.envelope.occurred_at || manifest.envelope.time,
+            recorded_at: manifest.envelope.recorded_at || manifest.envelope.time,
             stream: manifest.envelope.stream,
             id: manifest.envelope.id,
             metadata: manifest.envelope.metadata,

@@ -1,8 +1,10 @@
 //! Rules of reading and of waking up.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
-use super::{Place, append, event, everything, open, with_id};
+use super::{Hand, Place, append, event, everything, open, with_id};
 use crate::event::NewEvent;
 use crate::log::{EnvelopeParts, EventChunk, EventFilter, EventLog, LogError, TypeFilter};
 
@@ -151,7 +153,10 @@ pub(crate) async fn a_chunk_says_how_far_it_looked(place: &dyn Place) {
 }
 
 pub(crate) async fn a_chunk_brings_the_parts_asked_for(place: &dyn Place) {
-    let log = open(place).await;
+    fn asked<T: Clone>(asked: bool, values: &[T]) -> Vec<T> {
+        if asked { values.to_vec() } else { Vec::new() }
+    }
+    let log = place.open(Arc::new(Hand(AtomicI64::new(9)))).await;
     let full = NewEvent {
         metadata: Some("{\"u\":1}".to_owned()),
         occurred_at: Some(-5),
@@ -160,36 +165,40 @@ pub(crate) async fn a_chunk_brings_the_parts_asked_for(place: &dyn Place) {
     append(&*log, &[full, with_id("y", event("stream-2", "T", "2"))])
         .await
         .unwrap();
-    for mask in 0..8 {
+    for mask in 0..64 {
         let parts = EnvelopeParts {
             stream: mask & 1 > 0,
             id: mask & 2 > 0,
             metadata: mask & 4 > 0,
+            revision: mask & 8 > 0,
+            occurred_at: mask & 16 > 0,
+            recorded_at: mask & 32 > 0,
         };
         let mut reader = log.reader(TypeFilter::All, parts).unwrap();
         let mut chunk = EventChunk::new(10, 1 << 20);
         // Twice, so that what the first left behind would show.
         for _ in 0..2 {
             reader.read(0, ALL, &mut chunk).unwrap();
-            let texts = |asked: bool, texts: &[&'static str]| {
-                if asked { texts.to_vec() } else { vec![] }
-            };
             assert!(
                 chunk
                     .streams
                     .iter()
-                    .eq(texts(parts.stream, &["stream-1", "stream-2"]))
+                    .eq(asked(parts.stream, &["stream-1", "stream-2"]))
             );
-            assert!(chunk.ids.iter().eq(texts(parts.id, &["x", "y"])));
+            assert!(chunk.ids.iter().eq(asked(parts.id, &["x", "y"])));
             assert!(
                 chunk
                     .metadata
                     .iter()
-                    .eq(texts(parts.metadata, &["{\"u\":1}", ""]))
+                    .eq(asked(parts.metadata, &["{\"u\":1}", ""]))
             );
-            assert_eq!(chunk.occurred_at, [Some(-5), None]);
-            assert_eq!(chunk.revisions, [1, 1]);
-            assert_eq!(chunk.recorded_at.len(), 2);
+            assert_eq!(chunk.payloads.iter().collect::<Vec<_>>(), ["1", "2"]);
+            assert_eq!(chunk.revisions, asked(parts.revision, &[1, 1]));
+            assert_eq!(
+                chunk.occurred_at,
+                asked(parts.occurred_at, &[Some(-5), None])
+            );
+            assert_eq!(chunk.recorded_at, asked(parts.recorded_at, &[9, 9]));
         }
     }
 }

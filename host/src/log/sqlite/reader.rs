@@ -119,13 +119,14 @@ impl SqliteReader {
         let mut statement = self.connection.prepare_cached(&self.columns.scan)?;
         let mut rows = statement.query((began, up_to))?;
         while let Some(row) = rows.next()? {
-            let event_type = row.get_ref(1)?.as_str()?;
-            if let Some(code) = self.names.code(event_type, chunk)
-                && !push(row, code, self.columns.parts, chunk)?
+            let position = row.get(0)?;
+            let code = self.names.code(row.get_ref(1)?.as_bytes()?, chunk)?;
+            if let Some(code) = code
+                && !push(row, position, code, self.columns.parts, chunk)?
             {
                 break;
             }
-            chunk.reached = row.get(0)?;
+            chunk.reached = position;
             if is_full(chunk) {
                 break;
             }
@@ -172,9 +173,9 @@ impl SqliteReader {
         for position in &self.found {
             let mut rows = fetch.query([position])?;
             let Some(row) = rows.next()? else { continue };
-            let event_type = row.get_ref(1)?.as_str()?;
-            if let Some(code) = self.names.code(event_type, chunk)
-                && !push(row, code, self.columns.parts, chunk)?
+            let code = self.names.code(row.get_ref(1)?.as_bytes()?, chunk)?;
+            if let Some(code) = code
+                && !push(row, *position, code, self.columns.parts, chunk)?
             {
                 self.pace = next_pace(width, end - began, hits, limit);
                 return Ok(false);
@@ -211,26 +212,33 @@ fn is_full(chunk: &EventChunk) -> bool {
 /// Copies an event into the chunk; `false` if it does not fit any more.
 fn push(
     row: &Row<'_>,
+    position: Position,
     code: u16,
     parts: EnvelopeParts,
     chunk: &mut EventChunk,
 ) -> rusqlite::Result<bool> {
     // An erased payload is gone for good.
-    let payload = row.get_ref(5)?.as_str_or_null()?.unwrap_or("null");
+    let payload = row.get_ref(2)?.as_bytes_or_null()?.unwrap_or(b"null");
     if !chunk.is_empty() && chunk.payloads.bytes.len() + payload.len() > chunk.limit_bytes {
         return Ok(false);
     }
-    chunk.positions.push(row.get(0)?);
+    chunk.positions.push(position);
     chunk.types.push(code);
-    chunk.revisions.push(row.get(2)?);
-    chunk.occurred_at.push(row.get(3)?);
-    chunk.recorded_at.push(row.get(4)?);
     chunk.payloads.push(payload);
-    let mut column = 6;
+    let mut column = 2;
     let mut next = || {
         column += 1;
-        column - 1
+        column
     };
+    if parts.revision {
+        chunk.revisions.push(row.get(next())?);
+    }
+    if parts.occurred_at {
+        chunk.occurred_at.push(row.get(next())?);
+    }
+    if parts.recorded_at {
+        chunk.recorded_at.push(row.get(next())?);
+    }
     if parts.stream {
         chunk.streams.push(row.get_ref(next())?.as_str()?);
     }
@@ -281,9 +289,11 @@ impl LogReader for SqliteReader {
 
 impl Columns {
     fn new(parts: EnvelopeParts, wanted: usize) -> Self {
-        let mut columns =
-            "SELECT position, type, revision, occurred_at, recorded_at, payload".to_owned();
+        let mut columns = "SELECT position, type, payload".to_owned();
         for (asked, column) in [
+            (parts.revision, ", revision"),
+            (parts.occurred_at, ", occurred_at"),
+            (parts.recorded_at, ", recorded_at"),
             (parts.stream, ", stream"),
             (parts.id, ", id"),
             (parts.metadata, ", metadata"),

@@ -1,6 +1,7 @@
 //! Numbers for event types, so that a chunk holds a number and not a text for each event.
 
 use std::collections::HashMap;
+use std::str::Utf8Error;
 
 use crate::log::EventChunk;
 
@@ -11,7 +12,7 @@ pub(super) struct TypeNames {
     names: Vec<String>,
     filtered: bool,
     /// Types come in runs: the last one met.
-    last: String,
+    last: Vec<u8>,
     last_code: Option<u16>,
     overflowed: bool,
 }
@@ -22,7 +23,7 @@ impl TypeNames {
             codes: HashMap::new(),
             names: Vec::new(),
             filtered: wanted.is_some(),
-            last: String::new(),
+            last: Vec::new(),
             last_code: None,
             overflowed: false,
         };
@@ -73,12 +74,23 @@ impl TypeNames {
         chunk.type_names.clone_from(&self.names);
     }
 
-    /// The number of a type in the chunk, or `None` if it is not wanted.
-    pub(super) fn code(&mut self, name: &str, chunk: &mut EventChunk) -> Option<u16> {
-        if self.last == name {
-            return self.last_code;
+    /// The number of a type in the chunk, or `None` if it is not wanted. The name comes as the bytes
+    /// that the database holds.
+    pub(super) fn code(
+        &mut self,
+        name: &[u8],
+        chunk: &mut EventChunk,
+    ) -> Result<Option<u16>, Utf8Error> {
+        if self.last != name {
+            self.last_code = self.look_up(std::str::from_utf8(name)?, chunk);
+            self.last.clear();
+            self.last.extend_from_slice(name);
         }
-        let code = match self.codes.get(name) {
+        Ok(self.last_code)
+    }
+
+    fn look_up(&mut self, name: &str, chunk: &mut EventChunk) -> Option<u16> {
+        match self.codes.get(name) {
             Some(code) => *code,
             None if self.filtered => {
                 // Remembered, so that the next one is found at once.
@@ -92,10 +104,6 @@ impl TypeNames {
                 }
                 code
             }
-        };
-        self.last.clear();
-        self.last.push_str(name);
-        self.last_code = code;
-        code
+        }
     }
 }

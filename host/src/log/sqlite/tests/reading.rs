@@ -119,3 +119,24 @@ async fn the_index_is_used_and_nothing_wide_is_sorted() {
     USE TEMP B-TREE FOR ORDER BY
     ");
 }
+
+#[tokio::test]
+async fn a_payload_that_is_no_text_is_left_to_who_parses_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.db");
+    let log = SqliteLog::open(&path, OpenMode::CreateIfMissing)
+        .await
+        .unwrap();
+    Connection::open(&path)
+        .unwrap()
+        .execute(
+            "INSERT INTO events (position, stream, revision, id, type, recorded_at, hash, payload)
+             VALUES (1, 's', 1, 'x', 'A', 0, zeroblob(32), CAST(x'22FF22' AS TEXT))",
+            [],
+        )
+        .unwrap();
+    let mut chunk = EventChunk::new(10, 1 << 20);
+    reader(&log, &["A"]).read(0, u64::MAX, &mut chunk).unwrap();
+    assert_eq!(chunk.payloads.bytes, b"\"\xff\"");
+    assert_eq!(chunk.reached, 1);
+}
