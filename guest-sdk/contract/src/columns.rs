@@ -88,8 +88,6 @@ impl TextColumn {
 #[derive(Debug)]
 pub struct Blocks {
     shapes: Vec<Vec<ColumnBuilder>>,
-    /// Where the fitter found the values of the current payload; kept here for its memory.
-    pub(crate) spans: Vec<Option<(usize, usize)>>,
 }
 
 impl Blocks {
@@ -97,7 +95,6 @@ impl Blocks {
         let columns = |shape: &Shape| shape.fields.iter().map(ColumnBuilder::new).collect();
         Self {
             shapes: shapes.iter().map(columns).collect(),
-            spans: Vec::new(),
         }
     }
 

@@ -30,6 +30,7 @@ pub mod manifest;
 pub mod names;
 mod path;
 pub mod row;
+mod scan;
 pub mod time;
 pub mod uuid;
 pub mod value;
@@ -38,7 +39,7 @@ pub mod value;
 mod samples;
 
 pub use columns::{Blocks, Column, TextColumn, Values, bit};
-pub use fit::{FieldError, Fitter};
+pub use fit::{FieldError, Fitter, Located, PlanId};
 pub use key::{KEY_BYTES_MAX, KeyError, decode_key, encode_key, push_key};
 pub use manifest::{Manifest, ManifestError};
 pub use names::NameError;

@@ -1,5 +1,7 @@
 //! Paths of fields in a payload, and the tree they make together.
 
+use std::collections::BTreeMap;
+
 /// A path as written in a manifest, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Path {
@@ -10,6 +12,13 @@ pub(crate) enum Path {
 }
 
 impl Path {
+    fn keys(&self) -> &[String] {
+        match self {
+            Self::Whole => &[],
+            Self::Keys(keys) => keys,
+        }
+    }
+
     /// `$`, a JSON pointer that starts with `/`, or keys joined by dots.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if text == "$" {
@@ -44,50 +53,94 @@ fn unescape(key: &str) -> Result<String, &'static str> {
     Ok(out)
 }
 
-/// All paths that the shapes of one event type ask for, merged, so that a payload is walked once.
-#[derive(Debug, Default)]
+/// How many keys may lead to a value: serde_json refuses JSON that nests deeper, so that a longer
+/// path leads nowhere.
+pub(crate) const KEYS_MAX: usize = 127;
+
+/// All paths that are wanted of one event type, merged, so that a payload is walked once. A node
+/// comes right before all that is below it, and the first is the whole payload.
+#[derive(Debug)]
 pub(crate) struct PathTree {
-    pub(crate) root: Node,
-    /// How many different paths there are: the slots are `0..slots`.
-    pub(crate) slots: usize,
+    pub(crate) nodes: Vec<Node>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Node {
-    /// Where to put the value found here, if a path ends here.
-    pub(crate) slot: Option<usize>,
-    pub(crate) children: Vec<(String, Node)>,
+    /// The children by key, in the order of the keys' bytes.
+    children: Vec<(String, usize)>,
+    /// Those of them that may be elements of a list, by index.
+    elements: Vec<(usize, usize)>,
+    /// Where the nodes below this one end; they start right behind it.
+    pub(crate) end: usize,
 }
+
+/// A node while paths are added.
+#[derive(Default)]
+struct Branch(BTreeMap<String, Branch>);
 
 impl PathTree {
-    /// The slot in which the value at the path will be found.
-    pub(crate) fn add(&mut self, path: &Path) -> usize {
-        let mut node = &mut self.root;
-        if let Path::Keys(keys) = path {
-            for key in keys {
-                node = node.child_or_insert(key);
+    pub(crate) fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
+        let mut root = Branch::default();
+        for path in paths {
+            if path.keys().len() <= KEYS_MAX {
+                let mut branch = &mut root;
+                for key in path.keys() {
+                    branch = branch.0.entry(key.clone()).or_default();
+                }
             }
         }
-        let slots = &mut self.slots;
-        *node.slot.get_or_insert_with(|| {
-            *slots += 1;
-            *slots - 1
-        })
+        let mut tree = Self { nodes: Vec::new() };
+        tree.push(root);
+        tree
+    }
+
+    /// The node at a path, if it was among those that the tree was made of.
+    pub(crate) fn node(&self, path: &Path) -> Option<usize> {
+        let step = |node: usize, key: &String| self.nodes[node].child(key.as_bytes());
+        path.keys().iter().try_fold(0, step)
+    }
+
+    /// Calls itself no deeper than [`KEYS_MAX`].
+    fn push(&mut self, branch: Branch) -> usize {
+        let node = self.nodes.len();
+        self.nodes.push(Node {
+            children: Vec::new(),
+            elements: Vec::new(),
+            end: 0,
+        });
+        let children = branch.0.into_iter();
+        let children: Vec<_> = children
+            .map(|(key, branch)| (key, self.push(branch)))
+            .collect();
+        let element = |(key, child): &(String, usize)| Some((index(key)?, *child));
+        let mut elements: Vec<_> = children.iter().filter_map(element).collect();
+        elements.sort_unstable();
+        self.nodes[node] = Node {
+            children,
+            elements,
+            end: self.nodes.len(),
+        };
+        node
     }
 }
 
 impl Node {
-    pub(crate) fn child(&self, key: &str) -> Option<usize> {
-        self.children.iter().position(|(name, _)| name == key)
+    pub(crate) fn child(&self, key: &[u8]) -> Option<usize> {
+        let by_key = |(name, _): &(String, usize)| name.as_bytes().cmp(key);
+        let at = self.children.binary_search_by(by_key).ok()?;
+        Some(self.children[at].1)
     }
 
-    fn child_or_insert(&mut self, key: &str) -> &mut Node {
-        let at = self.child(key).unwrap_or_else(|| {
-            self.children.push((key.to_owned(), Node::default()));
-            self.children.len() - 1
-        });
-        &mut self.children[at].1
+    /// The wanted elements of a list, as their indexes in rising order and the nodes.
+    pub(crate) fn elements(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.elements.iter().copied()
     }
+}
+
+/// The index of a list's element, in the only way to write it.
+fn index(key: &str) -> Option<usize> {
+    let index: usize = key.parse().ok()?;
+    (index.to_string() == key).then_some(index)
 }
 
 #[cfg(test)]
@@ -114,13 +167,31 @@ mod tests {
     }
 
     #[test]
-    fn equal_paths_share_a_slot() {
-        let mut tree = PathTree::default();
-        let slots: Vec<_> = ["a", "a.b", "$", "/a/b", "c"]
-            .iter()
-            .map(|path| tree.add(&Path::parse(path).expect(path)))
-            .collect();
-        assert_eq!(slots, [0, 1, 2, 1, 3]);
-        assert_eq!(tree.slots, 4);
+    fn equal_paths_share_a_node_and_what_is_below_follows() {
+        let paths = ["c", "a", "a.b", "$", "/a/b", "a.a.x"];
+        let paths = paths.map(|path| Path::parse(path).expect(path));
+        let tree = PathTree::new(&paths);
+        let nodes: Vec<_> = paths.iter().map(|path| tree.node(path)).collect();
+        assert_eq!(nodes, [5, 1, 4, 0, 4, 3].map(Some));
+        let ends: Vec<_> = tree.nodes.iter().map(|node| node.end).collect();
+        assert_eq!(ends, [6, 5, 4, 4, 5, 6]);
+        assert_eq!(tree.node(&keys(&["a", "c"])), None);
+    }
+
+    #[test]
+    fn elements_are_known_by_the_only_way_to_write_their_index() {
+        let paths = ["10", "9", "01", "+1", "-1", "1.0", "x"].map(|key| keys(&[key]));
+        let tree = PathTree::new(&paths);
+        let indexes: Vec<_> = tree.nodes[0].elements().map(|(index, _)| index).collect();
+        assert_eq!(indexes, [9, 10]);
+    }
+
+    #[test]
+    fn paths_that_no_json_is_deep_enough_for_lead_nowhere() {
+        let deep = |count: usize| Path::Keys(vec!["a".to_owned(); count]);
+        let paths = [deep(KEYS_MAX), deep(100_000)];
+        let tree = PathTree::new(&paths);
+        assert_eq!(tree.node(&paths[0]), Some(KEYS_MAX));
+        assert_eq!(tree.node(&paths[1]), None);
     }
 }

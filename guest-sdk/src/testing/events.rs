@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use retell_contract::columns::{Blocks, TextColumn};
 use retell_contract::manifest::{Field, Manifest, Shape, Wanted};
-use retell_contract::{Fitter, json};
+use retell_contract::{Fitter, Located, json};
 use serde::Serialize;
 
 use super::Failure;
@@ -146,14 +146,20 @@ impl Log {
         manifest: &Manifest,
         range: Range<usize>,
     ) -> (Batch, Option<Failure>) {
-        let fitter = Fitter::new(&manifest.shapes);
+        let fitter = Fitter::new(&[&manifest.shapes]);
+        let mut located = Located::default();
         let mut blocks = Blocks::new(&manifest.shapes);
         let mut shapes = Vec::new();
         let mut taken = Vec::new();
         let mut misfit = None;
         for index in range {
             let event = &self.events[index];
-            match fitter.fit(&event.event_type, event.payload.as_bytes(), &mut blocks) {
+            let Some(plan) = fitter.plan(&event.event_type) else {
+                continue;
+            };
+            let payload = event.payload.as_bytes();
+            fitter.locate(plan, payload, &mut located);
+            match fitter.fit(plan, 0, payload, &located, &mut blocks) {
                 Ok(None) => {}
                 Ok(Some(shape)) => {
                     shapes.push(shape);
@@ -230,13 +236,16 @@ impl Log {
                 nullable: false,
             }],
         }];
-        let fitter = Fitter::new(&shapes);
+        let fitter = Fitter::new(&[&shapes]);
+        let plan = fitter.plan("T").expect("`*` takes every type");
+        let mut located = Located::default();
         let mut blocks = Blocks::new(&shapes);
         for &index in taken {
             let at = self.events[index].occurred_at;
             let payload = at.map_or_else(|| "{}".to_owned(), |at| format!(r#"{{"at":"{at}"}}"#));
+            fitter.locate(plan, payload.as_bytes(), &mut located);
             fitter
-                .fit("T", payload.as_bytes(), &mut blocks)
+                .fit(plan, 0, payload.as_bytes(), &located, &mut blocks)
                 .expect("a timestamp fits");
         }
         blocks.take().remove(0).remove(0).into()

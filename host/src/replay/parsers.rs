@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use retell_contract::manifest::{Envelope, Manifest};
-use retell_contract::{Blocks, Column, FieldError, Fitter, TextColumn, Values};
+use retell_contract::{Blocks, Column, FieldError, Fitter, Located, TextColumn, Values};
 
 use crate::log::EventChunk;
 use crate::wasm::EventBatch;
@@ -13,6 +13,7 @@ use crate::wasm::EventBatch;
 #[derive(Debug)]
 pub(super) struct Parser {
     fitter: Fitter,
+    located: Located,
     blocks: Blocks,
     envelope: Envelope,
 }
@@ -36,7 +37,8 @@ pub(super) struct Misfit {
 impl Parser {
     pub(super) fn new(manifest: &Manifest) -> Self {
         Self {
-            fitter: Fitter::new(&manifest.shapes),
+            fitter: Fitter::new(&[&manifest.shapes]),
+            located: Located::default(),
             blocks: Blocks::new(&manifest.shapes),
             envelope: manifest.envelope,
         }
@@ -49,10 +51,14 @@ impl Parser {
         let mut shapes = Vec::with_capacity(range.len());
         let mut misfit = None;
         for at in range {
+            let Some(plan) = self.fitter.plan(chunk.type_name(at)) else {
+                continue;
+            };
             let payload = text(&chunk.payloads, at);
+            self.fitter.locate(plan, payload, &mut self.located);
             match self
                 .fitter
-                .fit(chunk.type_name(at), payload, &mut self.blocks)
+                .fit(plan, 0, payload, &self.located, &mut self.blocks)
             {
                 Ok(Some(shape)) => {
                     sources.push(at);

@@ -1,0 +1,137 @@
+//! Makes a value of a piece of JSON, as the scanner cut it out.
+//!
+//! Coercion is narrow, so that a projection never sees a number that the writer did not mean: 1
+//! fits a real, 1.0 does not fit an integer, and nothing else is converted.
+
+use std::borrow::Cow;
+
+use super::FieldError;
+use crate::columns::Fitted;
+use crate::json;
+use crate::manifest::Wanted;
+use crate::time::{TIMESTAMP_MAX, TIMESTAMP_MIN, parse_rfc3339};
+use crate::uuid::{format_uuid, parse_uuid};
+use crate::value::normal_real;
+
+/// Why a piece of JSON does not fit.
+pub(super) enum Misfit {
+    Type,
+    Value(String),
+}
+
+impl Misfit {
+    pub(super) fn of_field(self, path: &str, wants: Wanted, raw: &[u8]) -> FieldError {
+        let field = path.to_owned();
+        match self {
+            Self::Type => FieldError::Mismatch {
+                field,
+                wanted: wants.noun(),
+                found: kind_of(raw),
+            },
+            Self::Value(reason) => FieldError::Value { field, reason },
+        }
+    }
+}
+
+/// `raw` is a number or a word of JSON, or anything at all between quotes or brackets.
+pub(super) fn fit(raw: &[u8], wants: Wanted, push: impl FnOnce(Fitted<'_>)) -> Result<(), Misfit> {
+    match wants {
+        Wanted::Boolean => match raw {
+            b"true" => push(Fitted::Boolean(true)),
+            b"false" => push(Fitted::Boolean(false)),
+            _ => return Err(Misfit::Type),
+        },
+        Wanted::Integer => push(Fitted::Integer(integer(raw)?)),
+        Wanted::Real => push(Fitted::Real(real(raw)?)),
+        Wanted::Text => push(Fitted::Text(&text(raw)?)),
+        Wanted::Timestamp => push(Fitted::Integer(timestamp(raw)?)),
+        Wanted::Uuid => {
+            let text = text(raw)?;
+            let uuid = parse_uuid(&text).ok_or_else(|| {
+                Misfit::Value("not a UUID of 32 hexadecimal digits with hyphens".to_owned())
+            })?;
+            push(Fitted::Text(&format_uuid(&uuid)));
+        }
+        Wanted::Json => {
+            let raw = utf8(raw)?;
+            json::check(raw).map_err(|error| Misfit::Value(error.to_string()))?;
+            push(Fitted::Text(raw));
+        }
+    }
+    Ok(())
+}
+
+fn integer(raw: &[u8]) -> Result<i64, Misfit> {
+    if !is_number(raw) || raw.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
+        return Err(Misfit::Type);
+    }
+    utf8(raw)?
+        .parse()
+        .map_err(|_| Misfit::Value("the number is outside 64 bits".to_owned()))
+}
+
+fn real(raw: &[u8]) -> Result<f64, Misfit> {
+    if !is_number(raw) {
+        return Err(Misfit::Type);
+    }
+    match utf8(raw)?.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(normal_real(value)),
+        _ => Err(Misfit::Value(
+            "the number is too large for a real".to_owned(),
+        )),
+    }
+}
+
+fn text(raw: &[u8]) -> Result<Cow<'_, str>, Misfit> {
+    let content = raw
+        .strip_prefix(b"\"")
+        .and_then(|raw| raw.strip_suffix(b"\""));
+    let content = content.ok_or(Misfit::Type)?;
+    // Without a branch for each byte, so that many are looked at together.
+    let is_plain = |byte: &u8| *byte >= b' ' && *byte != b'\\';
+    if content
+        .iter()
+        .fold(true, |plain, byte| plain & is_plain(byte))
+    {
+        return utf8(content).map(Cow::Borrowed);
+    }
+    let text: String = serde_json::from_str(utf8(raw)?)
+        .map_err(|error| Misfit::Value(format!("not valid JSON: {error}")))?;
+    if text.contains('\0') {
+        return Err(Misfit::Value("text must not hold U+0000".to_owned()));
+    }
+    Ok(Cow::Owned(text))
+}
+
+fn timestamp(raw: &[u8]) -> Result<i64, Misfit> {
+    if !raw.starts_with(b"\"") {
+        let micros = integer(raw)?;
+        if (TIMESTAMP_MIN..=TIMESTAMP_MAX).contains(&micros) {
+            return Ok(micros);
+        }
+        return Err(Misfit::Value(format!(
+            "timestamps must lie in the years 1 to 9999, found {micros} µs"
+        )));
+    }
+    parse_rfc3339(&text(raw)?).map_err(|error| Misfit::Value(error.to_string()))
+}
+
+fn utf8(raw: &[u8]) -> Result<&str, Misfit> {
+    std::str::from_utf8(raw).map_err(|error| Misfit::Value(format!("not UTF-8: {error}")))
+}
+
+fn is_number(raw: &[u8]) -> bool {
+    matches!(raw.first(), Some(b'-' | b'0'..=b'9'))
+}
+
+/// What a piece of JSON is, for messages.
+fn kind_of(raw: &[u8]) -> &'static str {
+    match raw.first() {
+        Some(b'"') => "text",
+        Some(b'{') => "object",
+        Some(b'[') => "list",
+        Some(b't' | b'f') => "boolean",
+        Some(b'n') => "null",
+        _ => "number",
+    }
+}
