@@ -191,7 +191,7 @@ impl Log {
             asked.then(|| {
                 let mut column = TextColumn::default();
                 for &index in taken {
-                    column.push(&text(&self.events[index]));
+                    column.push(text(&self.events[index]));
                 }
                 column.into()
             })
@@ -200,7 +200,7 @@ impl Log {
             let mut column = TextColumn::default();
             for &index in taken {
                 let id = self.events[index].id.clone();
-                column.push(&id.unwrap_or_else(|| format!("event-{}", index + 1)));
+                column.push(id.unwrap_or_else(|| format!("event-{}", index + 1)));
             }
             column.into()
         });
