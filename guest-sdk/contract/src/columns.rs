@@ -125,14 +125,13 @@ impl Blocks {
     }
 }
 
-/// A column under construction. The bitmaps are kept whole and handed out only if they say
-/// something.
+/// A column under construction. Rows that have a value cost the bitmaps nothing.
 #[derive(Debug)]
 pub(crate) struct ColumnBuilder {
     values: Values,
     rows: usize,
-    present: Bitmap,
-    null: Bitmap,
+    missing: Marks,
+    null: Marks,
 }
 
 /// A value that fits its field.
@@ -158,15 +157,17 @@ impl ColumnBuilder {
         Self {
             values,
             rows: 0,
-            present: Bitmap::default(),
-            null: Bitmap::default(),
+            missing: Marks::default(),
+            null: Marks::default(),
         }
     }
 
     pub(crate) fn push(&mut self, value: &Fitted<'_>) {
-        self.present
-            .push(self.rows, !matches!(value, Fitted::Missing));
-        self.null.push(self.rows, matches!(value, Fitted::Null));
+        match value {
+            Fitted::Missing => self.missing.set(self.rows),
+            Fitted::Null => self.null.set(self.rows),
+            _ => {}
+        }
         self.rows += 1;
         match (&mut self.values, value) {
             (Values::Booleans(values), Fitted::Boolean(value)) => values.push(u8::from(*value)),
@@ -186,8 +187,8 @@ impl ColumnBuilder {
             return;
         };
         self.rows = last;
-        self.present.pop(last);
-        self.null.pop(last);
+        self.missing.unset(last);
+        self.null.unset(last);
         match &mut self.values {
             Values::Booleans(values) => drop(values.pop()),
             Values::Integers(values) => drop(values.pop()),
@@ -207,8 +208,8 @@ impl ColumnBuilder {
 
     fn clear(&mut self) {
         self.rows = 0;
-        self.present.clear();
-        self.null.clear();
+        self.missing.0.clear();
+        self.null.0.clear();
         match &mut self.values {
             Values::Booleans(values) => values.clear(),
             Values::Integers(values) => values.clear(),
@@ -225,47 +226,52 @@ impl ColumnBuilder {
             Values::Texts(_) => Values::Texts(TextColumn::default()),
             Values::Json(_) => Values::Json(TextColumn::default()),
         };
-        let all_present = self.present.ones == self.rows;
-        let none_null = self.null.ones == 0;
         let column = Column {
             values: std::mem::replace(&mut self.values, empty),
-            present: (!all_present).then(|| std::mem::take(&mut self.present.bits)),
-            null: (!none_null).then(|| std::mem::take(&mut self.null.bits)),
+            present: self.missing.take(self.rows).map(|missing| {
+                let mut present: Vec<u8> = missing.iter().map(|bits| !bits).collect();
+                without_rest(&mut present, self.rows);
+                present
+            }),
+            null: self.null.take(self.rows),
         };
         self.clear();
         column
     }
 }
 
+/// A bitmap that is as long as its last mark needs.
 #[derive(Debug, Default)]
-struct Bitmap {
-    bits: Vec<u8>,
-    ones: usize,
+struct Marks(Vec<u8>);
+
+impl Marks {
+    /// Marks the last row.
+    fn set(&mut self, row: usize) {
+        self.0.resize(row / 8 + 1, 0);
+        self.0[row / 8] |= 1 << (row % 8);
+    }
+
+    /// Takes back the mark of the last row, if it has one.
+    fn unset(&mut self, row: usize) {
+        if let Some(byte) = self.0.get_mut(row / 8) {
+            *byte &= !(1 << (row % 8));
+        }
+    }
+
+    /// The bitmap of so many rows, if any is marked.
+    fn take(&mut self, rows: usize) -> Option<Vec<u8>> {
+        let mut bits = std::mem::take(&mut self.0);
+        bits.resize(rows.div_ceil(8), 0);
+        bits.iter().any(|&byte| byte != 0).then_some(bits)
+    }
 }
 
-impl Bitmap {
-    fn push(&mut self, row: usize, set: bool) {
-        if row.is_multiple_of(8) {
-            self.bits.push(0);
-        }
-        if set {
-            self.bits[row / 8] |= 1 << (row % 8);
-            self.ones += 1;
-        }
-    }
-
-    /// Takes the last bit back, which is that of `row`.
-    fn pop(&mut self, row: usize) {
-        if bit(&self.bits, row) {
-            self.bits[row / 8] &= !(1 << (row % 8));
-            self.ones -= 1;
-        }
-        self.bits.truncate(row.div_ceil(8));
-    }
-
-    fn clear(&mut self) {
-        self.bits.clear();
-        self.ones = 0;
+/// Clears the bits behind the last row.
+fn without_rest(bits: &mut [u8], rows: usize) {
+    if let Some(last) = bits.last_mut()
+        && !rows.is_multiple_of(8)
+    {
+        *last &= (1 << (rows % 8)) - 1;
     }
 }
 
