@@ -4,7 +4,7 @@
 use super::oracle::{Cell, Outcome, expected, only_row};
 use super::*;
 
-const CASES: u32 = 8_000;
+const CASES: u32 = 4_000;
 
 fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
@@ -193,4 +193,15 @@ fn a_broken_top_level_is_known_to_everybody() {
         let error = beside("v", "n.x", payload).expect_err(payload);
         assert_eq!(beside("n.x", "v", payload), Err(error), "{payload}");
     }
+}
+
+#[test]
+fn paths_lead_as_deep_as_json_goes() {
+    let deep = |levels| format!("{}7{}", "[".repeat(levels), "]".repeat(levels));
+    let path = |levels| "/0".repeat(levels);
+    let seven = Ok(Cell::Text("7".to_owned()));
+    assert_eq!(beside(&path(127), "$", &deep(127)), seven);
+    assert_eq!(beside(&path(128), "$", &deep(128)), Ok(Cell::Missing));
+    // Nobody has to look at all of it, and nothing breaks where it is deeper than that.
+    assert_eq!(beside("v", &path(128), &deep(1_000_000)), Ok(Cell::Missing));
 }
