@@ -242,7 +242,7 @@ impl FieldPlan {
                 Spot::Missing => {}
                 Spot::Found { start, end } => {
                     let raw = &payload[start..end];
-                    if raw == b"null" && self.nullable {
+                    if self.nullable && raw == b"null" {
                         push(Fitted::Null);
                         return Ok(());
                     }

@@ -13,6 +13,9 @@ use crate::time::{TIMESTAMP_MAX, TIMESTAMP_MIN, parse_rfc3339};
 use crate::uuid::{format_uuid, parse_uuid};
 use crate::value::normal_real;
 
+/// Any number of so many digits lies within 64 bits.
+const DIGITS_OF_ANY: usize = 18;
+
 /// Why a piece of JSON does not fit.
 pub(super) enum Misfit {
     Type,
@@ -62,12 +65,27 @@ pub(super) fn fit(raw: &[u8], wants: Wanted, push: impl FnOnce(Fitted<'_>)) -> R
 }
 
 fn integer(raw: &[u8]) -> Result<i64, Misfit> {
-    if !is_number(raw) || raw.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
+    if !is_number(raw) {
         return Err(Misfit::Type);
     }
-    utf8(raw)?
-        .parse()
-        .map_err(|_| Misfit::Value("the number is outside 64 bits".to_owned()))
+    let digits = raw.strip_prefix(b"-").unwrap_or(raw);
+    let mut number = 0_i64;
+    for byte in digits {
+        // Before a number is too large, it is no integer.
+        if !byte.is_ascii_digit() {
+            return Err(Misfit::Type);
+        }
+        number = number.wrapping_mul(10).wrapping_add(i64::from(byte - b'0'));
+    }
+    if digits.len() > DIGITS_OF_ANY {
+        let number = utf8(raw)?.parse();
+        return number.map_err(|_| Misfit::Value("the number is outside 64 bits".to_owned()));
+    }
+    Ok(if digits.len() < raw.len() {
+        -number
+    } else {
+        number
+    })
 }
 
 fn real(raw: &[u8]) -> Result<f64, Misfit> {
