@@ -3,10 +3,10 @@
 
 # Compiled guests and everything else lands in cargo's target folder.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-GUESTS := $(patsubst %/Cargo.toml,%,$(wildcard projections/*/Cargo.toml tests/guests/*/Cargo.toml))
+GUESTS := $(patsubst %/Cargo.toml,%,$(wildcard projections/*/Cargo.toml tests/guests/*/Cargo.toml tests/bench/projections/*/Cargo.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt setup guests clean-guests
+.PHONY: help demo test bench lint fmt setup guests clean-guests
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -17,6 +17,9 @@ demo: setup ## The main job on generated events and on a git history, step by st
 
 test: setup ## Every test, documentation included
 	cargo test --workspace
+
+bench: setup ## Replays and appends beside native code on the same log; ONLY=hot,wide for some
+	cargo bench --bench bench
 
 lint: ## Format check, and clippy with warnings denied
 	cargo fmt --all --check

@@ -11,7 +11,10 @@ pub(crate) fn retell() -> Command {
     Command::new(env!("CARGO_BIN_EXE_retell"))
 }
 
-/// The component of `projections/NAME` or `tests/guests/NAME`, built now if its sources changed.
+/// Where the sources of guests are.
+const GUESTS: [&str; 3] = ["projections", "tests/guests", "tests/bench/projections"];
+
+/// The component of the guest of this name, built now if its sources changed.
 /// Tests in other processes wait for the one that builds.
 pub(crate) fn guest(name: &str) -> PathBuf {
     static BUILT: LazyLock<Mutex<HashMap<String, PathBuf>>> = LazyLock::new(Mutex::default);
@@ -32,11 +35,11 @@ pub(crate) fn guest_target() -> &'static Path {
 
 fn build_guest(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let source = ["projections", "tests/guests"]
+    let source = GUESTS
         .iter()
         .map(|folder| root.join(folder).join(name))
         .find(|folder| folder.join("Cargo.toml").exists())
-        .unwrap_or_else(|| panic!("there is no guest `{name}` in projections or tests/guests"));
+        .unwrap_or_else(|| panic!("there is no guest `{name}` in {GUESTS:?}"));
     let target = guest_target();
     let folder = target.join("guests");
     std::fs::create_dir_all(&folder).expect("target/guests can be made");
