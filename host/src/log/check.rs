@@ -2,7 +2,7 @@
 
 use retell_contract::json;
 
-use super::{AppendRequest, LogError};
+use super::{AppendRequest, LogError, SealedEvent};
 use crate::event::NewEvent;
 use crate::limits::{EVENT_BYTES_MAX, NAME_BYTES_MAX};
 
@@ -40,17 +40,33 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks a request and compacts its JSON.
-pub(super) fn admit(mut request: AppendRequest) -> Result<AppendRequest, LogError> {
-    for (index, event) in request.events.iter_mut().enumerate() {
+/// A request that only the state of the log can refuse.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) events: Vec<SealedEvent>,
+    pub(super) expected: Vec<(String, u64)>,
+}
+
+/// Checks a request, compacts its JSON and seals its events.
+pub(super) fn admit(request: AppendRequest) -> Result<Admitted, LogError> {
+    let admit = |(index, mut event): (usize, NewEvent)| {
         let bad = |problem| LogError::BadEvent { problem, index };
         event.data = compact("data", &event.data).map_err(bad)?;
         if let Some(metadata) = &event.metadata {
             event.metadata = Some(compact("metadata", metadata).map_err(bad)?);
         }
-        check_event(event).map_err(bad)?;
-    }
-    Ok(request)
+        check_event(&event).map_err(bad)?;
+        Ok(SealedEvent::seal(event))
+    };
+    Ok(Admitted {
+        events: request
+            .events
+            .into_iter()
+            .enumerate()
+            .map(admit)
+            .collect::<Result<_, LogError>>()?,
+        expected: request.expected,
+    })
 }
 
 /// Checks that a text is JSON, and drops its white space.

@@ -21,6 +21,7 @@ mod follow;
 mod ids;
 mod line;
 pub mod ndjson;
+mod sealed;
 mod source;
 pub mod sqlite;
 
@@ -31,6 +32,7 @@ pub use retell_contract::columns::TextColumn;
 
 pub use crate::event::{Hash, NewEvent, Position, StoredEvent};
 pub use error::{Cause, LogError};
+pub use sealed::SealedEvent;
 
 /// Where the log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,16 +261,16 @@ pub struct ImportProgress {
 
 /// One long input on its way into the log. Dropping it rolls back what was not committed.
 pub trait LogImport: Send {
-    /// Appends a batch of events whose JSON was checked and compacted already (only
-    /// [`EventLog::append`] does that itself), and records the progress after it in the same transaction, unless the
-    /// import is atomic: then nothing is committed before [`finish`](Self::finish). Without a
-    /// progress the input can't be recognised again, and nothing is recorded.
+    /// Appends a batch of events, and records the progress after it in the same transaction, unless
+    /// the import is atomic: then nothing is committed before [`finish`](Self::finish). Without a
+    /// progress the input can't be recognised again, and nothing is recorded. The events were checked
+    /// before they were sealed; only [`EventLog::append`] does that itself.
     fn append(
         &mut self,
-        events: Vec<NewEvent>,
+        events: Vec<SealedEvent>,
         progress: Option<ImportProgress>,
     ) -> Result<Appended, LogError>;
 
     /// Appends the last batch, forgets the progress in the same transaction, and commits.
-    fn finish(self: Box<Self>, events: Vec<NewEvent>) -> Result<Appended, LogError>;
+    fn finish(self: Box<Self>, events: Vec<SealedEvent>) -> Result<Appended, LogError>;
 }

@@ -1,7 +1,7 @@
 //! Importing newline-delimited JSON: one event a line, in batches, with a memory that does not grow
 //! with the input.
 //!
-//! Lines are parsed on a thread of their own, one or two batches ahead of the one that is being
+//! Lines are parsed and sealed on a thread of their own, one or two batches ahead of the one that is being
 //! appended. A bad line stops the import at the last batch before it. Empty lines are skipped; a
 //! byte order mark and carriage returns do no harm.
 
@@ -9,8 +9,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use super::source::{LineError, Lines};
-use super::{Appended, EventLog, ImportPlan, ImportProgress, LogError, line};
-use crate::event::{NewEvent, Position};
+use super::{Appended, EventLog, ImportPlan, ImportProgress, LogError, SealedEvent, line};
+use crate::event::Position;
 use crate::limits::{IMPORT_BATCH_BYTES, IMPORT_BATCH_LINES, IMPORT_LINE_BYTES_MAX};
 
 pub use super::line::{Problem, read_line};
@@ -174,7 +174,7 @@ fn blame(source: LogError, line_numbers: &[u64], kept: Kept) -> ImportError {
 /// Parsed lines that are appended together.
 #[derive(Default)]
 struct Batch {
-    events: Vec<NewEvent>,
+    events: Vec<SealedEvent>,
     /// The line of each event.
     line_numbers: Vec<u64>,
     /// Bytes and lines of the input up to the end of the batch.
@@ -240,7 +240,7 @@ impl Parser {
                     line: self.lines.line(),
                     problem,
                 })?;
-                batch.events.push(event);
+                batch.events.push(SealedEvent::seal(event));
                 batch.line_numbers.push(self.lines.line());
             }
             if self.lines.line() - began_line >= IMPORT_BATCH_LINES as u64

@@ -213,11 +213,26 @@ pub(crate) async fn a_mixed_request_appends_what_is_new(place: &dyn Place) {
     let mixed = [
         with_id("y", event("a", "T", "2")),
         old,
-        event("a", "T", "3"),
+        with_id("z", event("a", "T", "3")),
+        event("a", "T", "4"),
     ];
     let appended = append(&*log, &mixed).await.unwrap();
-    assert_eq!(appended.positions, [2, 1, 3]);
+    assert_eq!(appended.positions, [2, 1, 3, 4]);
     assert_eq!(appended.already_there, 1);
+    // Refused by the id of an event that is new, after one that is not.
+    let taken = [mixed[1].clone(), with_id("z", event("a", "T", "5"))];
+    let error = append(&*log, &taken).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            LogError::IdTaken {
+                position: 3,
+                index: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 pub(crate) async fn bad_events_are_refused(place: &dyn Place) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Place, event, everything, open};
 use crate::limits::{IMPORT_BATCH_LINES, IMPORT_LINE_BYTES_MAX};
 use crate::log::ndjson::{ImportError, Imported, Input, Kept, import};
-use crate::log::{EventLog, ImportPlan, ImportProgress, LogError};
+use crate::log::{EventLog, ImportPlan, ImportProgress, LogError, SealedEvent};
 
 const BATCH: u64 = IMPORT_BATCH_LINES as u64;
 
@@ -98,7 +98,7 @@ pub(crate) async fn two_imports_of_one_input_do_not_double_it(place: &dyn Place)
         bytes: u64::from(n),
         lines: u64::from(n),
     };
-    let events = || vec![event("s", "T", "1")];
+    let events = || vec![SealedEvent::seal(event("s", "T", "1"))];
     // Both began at the same time.
     let mut first = log.import(ImportPlan::default()).unwrap();
     let mut second = other.import(ImportPlan::default()).unwrap();

@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension};
 use uuid::Uuid;
 
 use super::errors::explain;
 use crate::event::{Hash, NewEvent, Position};
 use crate::log::ids::EventIds;
-use crate::log::{Appended, Head, LogError, chain};
+use crate::log::{Appended, Head, LogError, SealedEvent, chain};
 
 /// `OR FAIL` spares SQLite a journal for each statement: see the migration.
 const INSERT: &str = "INSERT OR FAIL INTO events
@@ -48,6 +48,8 @@ pub(super) struct Adding<'w> {
     revisions: &'w mut Revisions,
     ids: &'w mut EventIds,
     buffer: &'w mut Vec<u8>,
+    /// Whether the last event was there already: then the next one probably is, too.
+    met_known: bool,
 }
 
 /// An event that is there already, as far as it is compared.
@@ -79,18 +81,15 @@ impl<'w> Adding<'w> {
             revisions,
             ids,
             buffer,
+            met_known: false,
         })
     }
 
     /// Whether each of the events is in the log already.
-    pub(super) fn all_there(&mut self, events: &[NewEvent]) -> Result<bool, LogError> {
-        for (index, event) in events.iter().enumerate() {
-            match &event.id {
-                None => return Ok(false),
-                Some(id) => match self.find(id, event)? {
-                    None => return Ok(false),
-                    Some(found) => same(&found, id, index)?,
-                },
+    pub(super) fn all_there(&mut self, events: &[SealedEvent]) -> Result<bool, LogError> {
+        for (index, sealed) in events.iter().enumerate() {
+            if self.known(&sealed.event, index)?.is_none() {
+                return Ok(false);
             }
         }
         Ok(!events.is_empty())
@@ -98,35 +97,72 @@ impl<'w> Adding<'w> {
 
     /// The last revision of a stream; 0 if it is new.
     pub(super) fn revision(&mut self, stream: &str) -> Result<u64, LogError> {
-        if let Some(last) = self.revisions.last.get(stream) {
-            return Ok(*last);
-        }
-        let last: Option<u64> = self
-            .revision
-            .query_row([stream], |row| row.get(0))
-            .map_err(|error| explain(self.path, "looking up a stream", error))?;
-        Ok(last.unwrap_or(0))
+        self.last_revision(stream)
+            .map_err(|error| explain(self.path, "looking up a stream", error))
     }
 
     /// Adds the events that are not there yet.
-    pub(super) fn add(&mut self, events: &[NewEvent]) -> Result<Appended, LogError> {
+    pub(super) fn add(&mut self, events: &[SealedEvent]) -> Result<Appended, LogError> {
         let mut appended = Appended {
             positions: Vec::with_capacity(events.len()),
             already_there: 0,
         };
-        for (index, event) in events.iter().enumerate() {
+        for (index, sealed) in events.iter().enumerate() {
             // One by one, so that an id that comes twice in one request is found too.
-            if let Some(id) = &event.id
-                && let Some(found) = self.find(id, event)?
-            {
-                same(&found, id, index)?;
-                appended.positions.push(found.position);
-                appended.already_there += 1;
-                continue;
-            }
-            appended.positions.push(self.insert(event)?);
+            let known = self.add_one(sealed, index)?;
+            appended.already_there += u64::from(known.is_some());
+            let added = self.tail.head.position;
+            appended.positions.push(known.unwrap_or(added));
         }
         Ok(appended)
+    }
+
+    /// Adds an event as the new head, or gives its position if it is there already. The insertion
+    /// itself finds a taken id: to look for it before would cost every new event a second search.
+    fn add_one(
+        &mut self,
+        sealed: &SealedEvent,
+        index: usize,
+    ) -> Result<Option<Position>, LogError> {
+        if self.met_known
+            && let Some(position) = self.known(&sealed.event, index)?
+        {
+            return Ok(Some(position));
+        }
+        self.met_known = false;
+        let Err(error) = self.insert(sealed) else {
+            return Ok(None);
+        };
+        if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+            && let Some(position) = self.known(&sealed.event, index)?
+        {
+            self.met_known = true;
+            return Ok(Some(position));
+        }
+        Err(explain(self.path, "appending an event", error))
+    }
+
+    /// The position of an event that is in the log already.
+    fn known(&mut self, event: &NewEvent, index: usize) -> Result<Option<Position>, LogError> {
+        let Some(id) = &event.id else {
+            return Ok(None);
+        };
+        match self.find(id, event)? {
+            None => Ok(None),
+            Some(Found {
+                position,
+                difference: None,
+            }) => Ok(Some(position)),
+            Some(Found {
+                position,
+                difference: Some(difference),
+            }) => Err(LogError::IdTaken {
+                id: id.clone(),
+                position,
+                difference,
+                index,
+            }),
+        }
     }
 
     fn find(&mut self, id: &str, event: &NewEvent) -> Result<Option<Found>, LogError> {
@@ -158,8 +194,17 @@ impl<'w> Adding<'w> {
             .map_err(|error| explain(self.path, "looking up an id", error))
     }
 
-    fn insert(&mut self, event: &NewEvent) -> Result<Position, LogError> {
-        let revision = 1 + self.revision(&event.stream)?;
+    fn last_revision(&mut self, stream: &str) -> rusqlite::Result<u64> {
+        if let Some(last) = self.revisions.last.get(stream) {
+            return Ok(*last);
+        }
+        let last: Option<u64> = self.revision.query_row([stream], |row| row.get(0))?;
+        Ok(last.unwrap_or(0))
+    }
+
+    fn insert(&mut self, sealed: &SealedEvent) -> rusqlite::Result<()> {
+        let event = &sealed.event;
+        let revision = 1 + self.last_revision(&event.stream)?;
         let Tail { head, recorded_at } = self.tail;
         let position = head.position + 1;
         let mut made = Uuid::encode_buffer();
@@ -171,7 +216,6 @@ impl<'w> Adding<'w> {
                 .hyphenated()
                 .encode_lower(&mut made),
         };
-        let salt: [u8; chain::SALT_BYTES] = rand::random();
         let link = chain::Link {
             position,
             stream: &event.stream,
@@ -182,28 +226,26 @@ impl<'w> Adding<'w> {
             recorded_at: *recorded_at,
             subject: None,
             key_id: None,
-            payload_digest: &chain::content_digest(&salt, Some(&event.data)),
-            metadata_digest: &chain::content_digest(&salt, event.metadata.as_deref()),
+            payload_digest: &sealed.payload_digest,
+            metadata_digest: &sealed.metadata_digest,
         };
         let hash = chain::link(&head.hash, &link, self.buffer);
-        self.insert
-            .execute((
-                position,
-                &event.stream,
-                revision,
-                id,
-                &event.event_type,
-                event.occurred_at,
-                *recorded_at,
-                salt,
-                hash,
-                &event.metadata,
-                &event.data,
-            ))
-            .map_err(|error| explain(self.path, "appending an event", error))?;
+        self.insert.execute((
+            position,
+            &event.stream,
+            revision,
+            id,
+            &event.event_type,
+            event.occurred_at,
+            *recorded_at,
+            sealed.salt,
+            hash,
+            &event.metadata,
+            &event.data,
+        ))?;
         *head = Head { position, hash };
         self.revisions.set(&event.stream, revision);
-        Ok(position)
+        Ok(())
     }
 }
 
@@ -234,17 +276,5 @@ impl Revisions {
             self.last.clear();
         }
         self.last.insert(stream.to_owned(), revision);
-    }
-}
-
-fn same(found: &Found, id: &str, index: usize) -> Result<(), LogError> {
-    match found.difference {
-        None => Ok(()),
-        Some(difference) => Err(LogError::IdTaken {
-            id: id.to_owned(),
-            position: found.position,
-            difference,
-            index,
-        }),
     }
 }

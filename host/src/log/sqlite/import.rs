@@ -7,8 +7,8 @@ use rusqlite::Connection;
 use super::Shared;
 use super::errors::explain;
 use super::writer::Writer;
-use crate::event::{Hash, NewEvent};
-use crate::log::{Appended, ImportPlan, ImportProgress, LogError, LogImport};
+use crate::event::Hash;
+use crate::log::{Appended, ImportPlan, ImportProgress, LogError, LogImport, SealedEvent};
 
 pub(super) struct SqliteImport {
     /// A connection of its own, so that the process's other appends only wait for a batch.
@@ -105,7 +105,7 @@ impl SqliteImport {
 impl LogImport for SqliteImport {
     fn append(
         &mut self,
-        events: Vec<NewEvent>,
+        events: Vec<SealedEvent>,
         progress: Option<ImportProgress>,
     ) -> Result<Appended, LogError> {
         self.or_roll_back(|import| {
@@ -122,7 +122,7 @@ impl LogImport for SqliteImport {
         })
     }
 
-    fn finish(mut self: Box<Self>, events: Vec<NewEvent>) -> Result<Appended, LogError> {
+    fn finish(mut self: Box<Self>, events: Vec<SealedEvent>) -> Result<Appended, LogError> {
         self.or_roll_back(|import| {
             import.begin()?;
             let appended = import.writer.adding()?.add(&events)?;

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use rusqlite::Connection;
 
-use super::check::admit;
+use super::check::{Admitted, admit};
 use super::follow::Signal;
 use super::{
     AppendRequest, Appended, EnvelopeParts, EventFilter, EventLog, Head, ImportPlan,
@@ -125,7 +125,7 @@ impl Shared {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn append(&self, request: &AppendRequest) -> Result<Appended, LogError> {
+    fn append(&self, request: &Admitted) -> Result<Appended, LogError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let writer = match &mut *writer {
             Some(writer) => writer,
@@ -147,7 +147,7 @@ impl Shared {
 }
 
 /// Inside a transaction: ids first, then expected revisions, then the events.
-fn add_all(writer: &mut Writer, request: &AppendRequest) -> Result<Appended, LogError> {
+fn add_all(writer: &mut Writer, request: &Admitted) -> Result<Appended, LogError> {
     let mut adding = writer.adding()?;
     if !request.expected.is_empty() && !adding.all_there(&request.events)? {
         for (stream, expected) in &request.expected {
