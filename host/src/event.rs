@@ -21,6 +21,18 @@ pub struct NewEvent {
     pub occurred_at: Option<i64>,
 }
 
+impl NewEvent {
+    /// Bytes of all its texts.
+    pub(crate) fn bytes(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        self.stream.len()
+            + self.event_type.len()
+            + self.data.len()
+            + optional(&self.metadata)
+            + optional(&self.id)
+    }
+}
+
 /// An event as the log holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {

@@ -12,6 +12,14 @@ pub const IMPORT_BATCH_LINES: usize = 10_000;
 pub const IMPORT_BATCH_BYTES: usize = 16 << 20;
 /// Longest line of an import, in bytes: an event of the largest size with everything escaped.
 pub const IMPORT_LINE_BYTES_MAX: usize = 8 << 20;
+/// Appends that come at the same time share a transaction of so many events …
+pub const APPEND_GROUP_EVENTS_MAX: usize = 10_000;
+/// … or so many bytes, whichever comes first.
+pub const APPEND_GROUP_BYTES_MAX: usize = 4 << 20;
+/// Appends that wait for their transaction, in bytes; the rest waits outside.
+pub const APPEND_QUEUE_BYTES_MAX: u32 = 64 << 20;
+/// An append of more bytes is checked and sealed off the async threads.
+pub const APPEND_INLINE_BYTES_MAX: usize = 16 << 10;
 /// How long a writer waits for another process's transaction on the log.
 pub const LOG_BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 

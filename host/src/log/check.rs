@@ -47,6 +47,15 @@ pub(super) struct Admitted {
     pub(super) expected: Vec<(String, u64)>,
 }
 
+impl Admitted {
+    /// Bytes that it takes in memory, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let expected = |(stream, _): &(String, u64)| size_of::<(String, u64)>() + stream.len();
+        self.events.iter().map(SealedEvent::bytes).sum::<usize>()
+            + self.expected.iter().map(expected).sum::<usize>()
+    }
+}
+
 /// Checks a request, compacts its JSON and seals its events.
 pub(super) fn admit(request: AppendRequest) -> Result<Admitted, LogError> {
     let admit = |(index, mut event): (usize, NewEvent)| {

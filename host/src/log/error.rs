@@ -1,14 +1,33 @@
 //! What can go wrong with the log, whose fault it is, and what to do about it.
 
+use std::error::Error;
+use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Position;
 
-/// A boxed cause: backends keep their driver's errors to themselves.
-pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
+/// A cause of any type: backends keep their driver's errors to themselves. Shared, because several
+/// appends can fail for the same one.
+#[derive(Debug, Clone)]
+pub struct Cause(Arc<dyn Error + Send + Sync>);
+
+impl<E: Error + Send + Sync + 'static> From<E> for Cause {
+    fn from(error: E) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl Deref for Cause {
+    type Target = dyn Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
 
 /// Why the log did not do what it was asked to. Unless it says otherwise, nothing was changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum LogError {
     #[error(
         "the id `{id}` is already in the log, at position {position}, with another {difference}"

@@ -18,6 +18,7 @@ mod cloudevents;
 mod conformance;
 mod error;
 mod follow;
+mod group_commit;
 mod ids;
 mod line;
 pub mod ndjson;
@@ -112,6 +113,10 @@ pub trait EventLog: Send + Sync {
     /// Ids are checked first: events that are already there keep their first positions, and a
     /// request of which everything is there succeeds whatever it expected. Expected revisions are
     /// compared with the streams as they were before this request.
+    ///
+    /// Requests that come at the same time may share a transaction, in the order they came; each is
+    /// answered by itself, and a refusal touches no other. Of a request whose future is dropped,
+    /// everything is appended or nothing.
     async fn append(&self, request: AppendRequest) -> Result<Appended, LogError>;
 
     /// The end of the log.

@@ -24,4 +24,9 @@ impl SealedEvent {
             event,
         }
     }
+
+    /// Bytes that it takes in memory, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.event.bytes()
+    }
 }

@@ -4,6 +4,7 @@
 mod appending;
 mod importing;
 mod reading;
+mod together;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,6 +18,7 @@ use crate::event::{NewEvent, Position, StoredEvent};
 pub(crate) use appending::*;
 pub(crate) use importing::*;
 pub(crate) use reading::*;
+pub(crate) use together::*;
 
 /// One place that can hold one log.
 #[async_trait]
@@ -43,6 +45,8 @@ macro_rules! conformance_tests {
             recorded_times_never_decrease
             hashes_name_the_log_and_its_history
             several_writers_leave_no_gap
+            appends_at_once_get_each_its_own_answer
+            a_dropped_append_is_whole_or_absent_and_harms_nobody
             pages_of_events_by_stream_and_type
             any_limits_give_the_same_events
             a_chunk_says_how_far_it_looked

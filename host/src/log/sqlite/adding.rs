@@ -40,6 +40,7 @@ pub(super) struct Revisions {
 
 /// Adds events to the writer's open transaction.
 pub(super) struct Adding<'w> {
+    connection: &'w Connection,
     insert: CachedStatement<'w>,
     find: CachedStatement<'w>,
     revision: CachedStatement<'w>,
@@ -73,6 +74,7 @@ impl<'w> Adding<'w> {
                 .map_err(|error| explain(path, "preparing to append", error))
         };
         Ok(Self {
+            connection,
             insert: prepare(INSERT)?,
             find: prepare(FIND)?,
             revision: prepare(REVISION)?,
@@ -99,6 +101,36 @@ impl<'w> Adding<'w> {
     pub(super) fn revision(&mut self, stream: &str) -> Result<u64, LogError> {
         self.last_revision(stream)
             .map_err(|error| explain(self.path, "looking up a stream", error))
+    }
+
+    /// [`add`](Self::add), of which a refusal leaves no trace in the transaction.
+    pub(super) fn add_whole(&mut self, events: &[SealedEvent]) -> Result<Appended, LogError> {
+        if events.len() <= 1 {
+            return self.add(events);
+        }
+        let before = self.tail.head;
+        self.savepoint("SAVEPOINT request")?;
+        let added = self.add(events);
+        match &added {
+            Ok(_) => self.savepoint("RELEASE request")?,
+            Err(error) if error.is_refusal() => {
+                self.savepoint("ROLLBACK TO request")?;
+                self.savepoint("RELEASE request")?;
+                self.tail.head = before;
+                self.revisions.forget();
+            }
+            // The transaction goes as a whole.
+            Err(_) => {}
+        }
+        added
+    }
+
+    fn savepoint(&self, sql: &str) -> Result<(), LogError> {
+        self.connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute([]))
+            .map(drop)
+            .map_err(|error| explain(self.path, "keeping requests apart", error))
     }
 
     /// Adds the events that are not there yet.

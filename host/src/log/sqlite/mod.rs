@@ -4,6 +4,7 @@
 mod adding;
 mod connection;
 mod errors;
+mod group;
 mod import;
 mod open;
 mod query;
@@ -15,20 +16,23 @@ mod verify;
 mod watch;
 mod writer;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use rusqlite::Connection;
 
-use super::check::{Admitted, admit};
+use super::check::admit;
 use super::follow::Signal;
+use super::group_commit::GroupCommit;
 use super::{
     AppendRequest, Appended, EnvelopeParts, EventFilter, EventLog, Head, ImportPlan,
     ImportProgress, LogError, LogImport, LogReader, LogWatch, TypeFilter, chain,
 };
 use crate::clock::{self, Clock};
-use crate::event::{Hash, Position, StoredEvent};
+use crate::event::{Hash, NewEvent, Position, StoredEvent};
+use crate::limits::APPEND_INLINE_BYTES_MAX;
 use errors::explain;
 pub use open::OpenMode;
 use writer::Writer;
@@ -37,6 +41,7 @@ use writer::Writer;
 #[derive(Clone)]
 pub struct SqliteLog {
     shared: Arc<Shared>,
+    appends: GroupCommit<Shared>,
     /// Whether opening created the log or changed its schema.
     prepared: bool,
 }
@@ -68,16 +73,18 @@ impl SqliteLog {
         let (identity, prepared) = open::prepare(&path, mode, clock.now_us()).await?;
         let reader = connection::open_reader(&path)
             .map_err(|error| explain(&path, "opening the database", error))?;
+        let shared = Arc::new(Shared {
+            first_previous: chain::first_previous(&identity.log_id),
+            log_id: identity.log_id,
+            path,
+            clock,
+            signal: Arc::new(Signal::default()),
+            writer: Mutex::new(None),
+            reader: Mutex::new(reader),
+        });
         Ok(Self {
-            shared: Arc::new(Shared {
-                first_previous: chain::first_previous(&identity.log_id),
-                log_id: identity.log_id,
-                path,
-                clock,
-                signal: Arc::new(Signal::default()),
-                writer: Mutex::new(None),
-                reader: Mutex::new(reader),
-            }),
+            appends: GroupCommit::new(Arc::clone(&shared)),
+            shared,
             prepared,
         })
     }
@@ -124,44 +131,6 @@ impl Shared {
     fn reader(&self) -> MutexGuard<'_, Connection> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn append(&self, request: &Admitted) -> Result<Appended, LogError> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let writer = match &mut *writer {
-            Some(writer) => writer,
-            none => none.insert(self.open_writer()?),
-        };
-        writer.begin(self.clock.now_us())?;
-        let added = add_all(writer, request);
-        match added {
-            Ok(appended) => {
-                self.signal.announce(writer.commit()?);
-                Ok(appended)
-            }
-            Err(error) => {
-                writer.rollback();
-                Err(error)
-            }
-        }
-    }
-}
-
-/// Inside a transaction: ids first, then expected revisions, then the events.
-fn add_all(writer: &mut Writer, request: &Admitted) -> Result<Appended, LogError> {
-    let mut adding = writer.adding()?;
-    if !request.expected.is_empty() && !adding.all_there(&request.events)? {
-        for (stream, expected) in &request.expected {
-            let actual = adding.revision(stream)?;
-            if actual != *expected {
-                return Err(LogError::Revision {
-                    stream: stream.clone(),
-                    expected: *expected,
-                    actual,
-                });
-            }
-        }
-    }
-    adding.add(&request.events)
 }
 
 #[async_trait]
@@ -171,8 +140,19 @@ impl EventLog for SqliteLog {
     }
 
     async fn append(&self, request: AppendRequest) -> Result<Appended, LogError> {
-        self.blocking(move |shared| shared.append(&admit(request)?))
-            .await
+        let bytes: usize = request.events.iter().map(NewEvent::bytes).sum();
+        let admitted = if bytes <= APPEND_INLINE_BYTES_MAX {
+            admit(request)?
+        } else {
+            self.blocking(move |_| admit(request)).await?
+        };
+        self.appends.append(admitted).await.unwrap_or_else(|| {
+            Err(LogError::Storage {
+                path: self.shared.path.clone(),
+                doing: "appending",
+                source: io::Error::other("the thread that appends is gone").into(),
+            })
+        })
     }
 
     async fn head(&self) -> Result<Head, LogError> {

@@ -1,6 +1,7 @@
 //! The conformance suite bound to SQLite, and what only SQLite can get wrong.
 
 mod append_only;
+mod group;
 mod opening;
 mod reading;
 
