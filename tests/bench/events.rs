@@ -12,7 +12,7 @@ use nexmark::config::NexmarkConfig;
 use nexmark::event::Event;
 use retell::event::NewEvent;
 use retell::log::sqlite::{OpenMode, SqliteLog};
-use retell::log::{EventLog, ImportPlan};
+use retell::log::{EventLog, ImportPlan, SealedEvent};
 
 /// Part of the log's name on disk: raise it whenever other events are made.
 const GENERATOR: u32 = 1;
@@ -113,7 +113,7 @@ async fn make_log(path: &Path, count: u64) -> anyhow::Result<()> {
     let mut import = log.import(ImportPlan::default())?;
     let mut events = events(count);
     loop {
-        let batch: Vec<NewEvent> = events.by_ref().take(BATCH).collect();
+        let batch: Vec<_> = events.by_ref().take(BATCH).map(SealedEvent::seal).collect();
         if batch.is_empty() {
             break;
         }
