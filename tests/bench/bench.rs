@@ -5,10 +5,14 @@
 
 #![allow(clippy::print_stdout, reason = "what it prints is what it is for")]
 
+mod appending;
 mod baselines;
+mod boundary;
 mod compare;
 mod events;
 mod host;
+mod large;
+mod live;
 mod machine;
 mod report;
 mod run;
@@ -16,20 +20,21 @@ mod run;
 mod support;
 mod workloads;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use report::Report;
-use run::Bench;
-use workloads::{FOLDS, HOT, SPARSE_TARGET, TOGETHER_TARGET};
+use run::{Bench, Times};
+use workloads::{FOLDS, Fold, HOT, SPARSE_TARGET};
 
 const EVENTS: u64 = 1_000_000;
+const EVENTS_LARGE: u64 = 10_000_000;
+const EVENTS_IMPORTED: u64 = 200_000;
 const REPETITIONS: usize = 5;
+const REPETITIONS_LARGE: usize = 3;
+/// The large log, and a read model beside it.
+const LARGE_DISK_BYTES: u64 = 10 << 30;
 
 fn main() -> anyhow::Result<()> {
-    let only = std::env::var("ONLY").unwrap_or_default();
-    let only: Vec<&str> = only.split(',').filter(|name| !name.is_empty()).collect();
-    let wants = |name: &str| only.is_empty() || only.contains(&name);
-
     let target = support::guest_target();
     let folder = target.join("bench");
     std::fs::create_dir_all(&folder)?;
@@ -37,29 +42,30 @@ fn main() -> anyhow::Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
+    let engine = host::engine(&folder)?;
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let [first, folder, log] = &arguments[..]
+        && first == large::ARGUMENT
+    {
+        let alone = large::alone(&runtime, &engine, Path::new(folder), Path::new(log))?;
+        println!("{}", serde_json::to_string(&alone)?);
+        return Ok(());
+    }
+
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let only: Vec<&str> = only.split(',').filter(|name| !name.is_empty()).collect();
     say("the log");
     let log = runtime.block_on(events::log(&folder, EVENTS))?;
+    run::warm_up(log.path())?;
     let bench = Bench {
         runtime,
-        engine: host::engine(&folder)?,
+        engine,
         log,
         folder,
         repetitions: REPETITIONS,
     };
-    bench.warm_up()?;
-
     let mut report = Report::default();
-    for fold in &FOLDS {
-        if wants(fold.name) {
-            run_fold(&bench, fold, &mut report)?;
-        }
-    }
-    if wants("together") {
-        say("together: hot and join, both at once and one after the other");
-        let [at_once, in_turn] = bench.together()?;
-        report.times("together", &at_once);
-        report.against("together", &at_once, &in_turn, Some(TOGETHER_TARGET));
-    }
+    run_all(&bench, &only, &mut report)?;
 
     println!("{}", report.table());
     for note in report.notes() {
@@ -73,7 +79,42 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_fold(bench: &Bench, fold: &workloads::Fold, report: &mut Report) -> anyhow::Result<()> {
+/// A workload that is no fold: its name, and how it is run.
+type Other = (&'static str, fn(&Bench, &mut Report) -> anyhow::Result<()>);
+
+const OTHERS: [Other; 6] = [
+    ("together", run_together),
+    ("large", run_large),
+    ("boundary", run_boundary),
+    ("live", run_live),
+    ("appends", run_appends),
+    ("import", run_import),
+];
+
+fn run_all(bench: &Bench, only: &[&str], report: &mut Report) -> anyhow::Result<()> {
+    let names = || {
+        let folds = FOLDS.iter().map(|it| it.name);
+        folds.chain(OTHERS.iter().map(|it| it.0))
+    };
+    for name in only {
+        anyhow::ensure!(
+            names().any(|it| it == *name),
+            "there is no workload `{name}`; there are {}",
+            names().collect::<Vec<_>>().join(", ")
+        );
+    }
+    let wants = |name: &str| only.is_empty() || only.contains(&name);
+    for fold in FOLDS.iter().filter(|it| wants(it.name)) {
+        run_fold(bench, fold, report)?;
+    }
+    for (name, run) in OTHERS.iter().filter(|it| wants(it.0)) {
+        say(name);
+        run(bench, report)?;
+    }
+    Ok(())
+}
+
+fn run_fold(bench: &Bench, fold: &Fold, report: &mut Report) -> anyhow::Result<()> {
     say(&format!("{}: {}", fold.name, fold.about));
     let (times, rows) = bench.fold(fold)?;
     report.times(fold.name, &times[0]);
@@ -88,6 +129,108 @@ fn run_fold(bench: &Bench, fold: &workloads::Fold, report: &mut Report) -> anyho
     Ok(())
 }
 
+fn run_together(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let [at_once, in_turn] = bench.together()?;
+    report.times("together", &at_once);
+    report.against("together", &at_once, &in_turn, Some(0.7));
+    report.note("together: hot and join, both at once and one after the other.");
+    Ok(())
+}
+
+fn run_large(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let large = events::log_path(&bench.folder, EVENTS_LARGE);
+    let free = fs4::available_space(&bench.folder)?;
+    if !large.exists() && free < LARGE_DISK_BYTES {
+        report.note(format!(
+            "large: left out, since of {} GiB of disk that it needs only {} are free.",
+            LARGE_DISK_BYTES >> 30,
+            free >> 30
+        ));
+        return Ok(());
+    }
+    bench
+        .runtime
+        .block_on(events::log(&bench.folder, EVENTS_LARGE))?;
+    run::warm_up(&large)?;
+    let small = bench.log.path().to_owned();
+    let mut per_event = ["10,000,000 events, each", "1,000,000 events, each"].map(Times::new);
+    let mut peak_bytes = 0;
+    for _ in 0..REPETITIONS_LARGE {
+        let logs: [(&PathBuf, u64); 2] = [(&large, EVENTS_LARGE), (&small, EVENTS)];
+        for (times, (log, events)) in per_event.iter_mut().zip(logs) {
+            let alone = large::run_alone(&bench.folder, log)?;
+            times.add_share(alone.took(), events);
+            peak_bytes = peak_bytes.max(alone.peak_bytes);
+        }
+    }
+    let [large, small] = per_event;
+    report.times("large", &large);
+    report.against("large", &large, &small, Some(1.5));
+    let peak_mib = (peak_bytes >> 20) as f64;
+    report.value("large", "peak memory, MiB", peak_mib, Some(512.0));
+    report.note("large: scatter on a log ten times as long, in a process of its own.");
+    Ok(())
+}
+
+fn run_boundary(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let per_event = boundary::per_event(bench, 100, 20)?;
+    report.times("boundary", &per_event);
+    report.value(
+        "boundary",
+        "ns per event",
+        per_event.median() * 1e9,
+        Some(40.0),
+    );
+    report.note(
+        "boundary: calls of a module that takes events with four fields, 1,000 at a time, and does \
+         nothing with them.",
+    );
+    Ok(())
+}
+
+fn run_live(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let [alone, beside] = live::run(bench, 5_000)?;
+    for (what, latencies, targets) in [
+        ("alone", &alone, [Some(5.0), Some(25.0)]),
+        ("beside replays", &beside, [None, None]),
+    ] {
+        for (name, share, target) in [("p50", 0.5, targets[0]), ("p99", 0.99, targets[1])] {
+            let value = latencies.percentile_ms(share);
+            report.value("live", &format!("{what}: {name}, ms"), value, target);
+        }
+        report.note(format!(
+            "live, {what}: from the call that appends an event, synced to disk, until a reader of the \
+             read model sees it; {} events, 500 a second.\n\n{}",
+            latencies.len(),
+            latencies.histogram()
+        ));
+    }
+    Ok(())
+}
+
+fn run_appends(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let [ours, raw] = appending::appends(bench, 20_000, 50)?;
+    report.times("appends", &ours);
+    report.against("appends", &ours, &raw, Some(0.1));
+    report.note(format!(
+        "appends: one event, from {} callers at once, each synced to disk when it returns, beside raw \
+         inserts in a transaction each.",
+        appending::APPENDERS
+    ));
+    Ok(())
+}
+
+fn run_import(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let [ours, raw] = appending::import(bench, EVENTS_IMPORTED)?;
+    report.times("import", &ours);
+    report.against("import", &ours, &raw, Some(1.6));
+    report.note(
+        "import: 200,000 events and their renames from an NDJSON file, beside raw inserts of the \
+         finished rows into the same table and indexes, which no trigger guards.",
+    );
+    Ok(())
+}
+
 fn say(what: &str) {
     println!("{what}");
 }
@@ -99,7 +242,7 @@ fn introduction(folder: &Path) -> String {
          compared with, in the same run, on the same log, in turns, {REPETITIONS} times each; less is\n\
          better for retell. retell's time runs from the deploy request to `ready`, through the whole\n\
          host, checkpoints included; only the compilation of the module is cached. All results were\n\
-         compared row by row.\n\n\
+         compared row by row (of large, their number and sums).\n\n\
          The log: {EVENTS} events of NEXMark and {} renames, in SQLite. *Best native* is one thread\n\
          that steps the statement, parses with serde_json, folds into a hash map and writes once,\n\
          sorted. *Naive native* does one statement or two for each event and commits every 1,000.\n\

@@ -102,6 +102,23 @@ pub(crate) fn log_path(folder: &Path, count: u64) -> PathBuf {
         .join("log.db")
 }
 
+/// Imports the events into a log.
+pub(crate) fn import(
+    log: &dyn EventLog,
+    events: impl Iterator<Item = NewEvent>,
+) -> anyhow::Result<()> {
+    let mut import = log.import(ImportPlan::default())?;
+    let mut events = events.map(SealedEvent::seal);
+    loop {
+        let batch: Vec<SealedEvent> = events.by_ref().take(BATCH).collect();
+        if batch.is_empty() {
+            import.finish(batch)?;
+            return Ok(());
+        }
+        import.append(batch, None)?;
+    }
+}
+
 /// Makes it under another name, so that a log of the right name is a whole one.
 async fn make_log(path: &Path, count: u64) -> anyhow::Result<()> {
     let whole = path.parent().context("a log is in a folder")?;
@@ -110,16 +127,7 @@ async fn make_log(path: &Path, count: u64) -> anyhow::Result<()> {
         std::fs::remove_dir_all(&unfinished)?;
     }
     let log = SqliteLog::open(unfinished.join("log.db"), OpenMode::CreateIfMissing).await?;
-    let mut import = log.import(ImportPlan::default())?;
-    let mut events = events(count);
-    loop {
-        let batch: Vec<_> = events.by_ref().take(BATCH).map(SealedEvent::seal).collect();
-        if batch.is_empty() {
-            break;
-        }
-        import.append(batch, None)?;
-    }
-    import.finish(Vec::new())?;
+    import(&log, events(count))?;
     drop(log);
     // Into one file, which can be copied.
     rusqlite::Connection::open(unfinished.join("log.db"))?.query_row(

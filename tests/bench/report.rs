@@ -58,6 +58,14 @@ impl Report {
         self.line(workload, theirs, &verdict);
     }
 
+    /// Any value with a target, such as MiB.
+    pub(crate) fn value(&mut self, workload: &str, what: &str, value: f64, target: Option<f64>) {
+        let verdict = self.judge(workload, what, value, target);
+        let mut line = [workload, what, &shown(value), "", "", "", ""].map(str::to_owned);
+        line[5..].clone_from_slice(&verdict[1..]);
+        self.lines.push(line);
+    }
+
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
@@ -140,7 +148,11 @@ impl Report {
 }
 
 fn seconds(seconds: f64) -> String {
-    if seconds < 0.1 {
+    if seconds < 1e-6 {
+        format!("{:.1} ns", seconds * 1e9)
+    } else if seconds < 1e-3 {
+        format!("{:.2} µs", seconds * 1e6)
+    } else if seconds < 0.1 {
         format!("{:.1} ms", seconds * 1e3)
     } else {
         format!("{seconds:.3} s")

@@ -40,7 +40,12 @@ impl Times {
     }
 
     pub(crate) fn add(&mut self, time: Duration) {
-        self.seconds.push(time.as_secs_f64());
+        self.add_share(time, 1);
+    }
+
+    /// The time for one of so many events.
+    pub(crate) fn add_share(&mut self, time: Duration, events: u64) {
+        self.seconds.push(time.as_secs_f64() / events as f64);
         self.seconds.sort_by(f64::total_cmp);
     }
 
@@ -150,13 +155,9 @@ impl Bench {
             Ok((took, instance, [hot.model, join.model]))
         })
     }
-
-    /// Reads the log once, so that nobody pays for the disk who comes first.
-    pub(crate) fn warm_up(&self) -> anyhow::Result<()> {
-        warm_up(self.log.path())
-    }
 }
 
+/// Reads a log once, so that nobody pays for the disk who comes first.
 pub(crate) fn warm_up(log: &Path) -> anyhow::Result<()> {
     std::io::copy(&mut std::fs::File::open(log)?, &mut std::io::sink())?;
     Ok(())

@@ -134,5 +134,3 @@ const SPARSE: Fold = Fold {
 
 /// Of the hot run's time.
 pub(crate) const SPARSE_TARGET: f64 = 0.25;
-/// Both at once, of one after the other.
-pub(crate) const TOGETHER_TARGET: f64 = 0.7;

@@ -1,14 +1,24 @@
 //! The bench's workloads on a small log, so that they always work: what retell makes of the log
 //! equals what the bench's baselines make of it, row by row.
 
+#[path = "../bench/appending.rs"]
+mod appending;
 #[path = "../bench/baselines/mod.rs"]
 mod baselines;
+#[path = "../bench/boundary.rs"]
+mod boundary;
 #[path = "../bench/compare.rs"]
 mod compare;
 #[path = "../bench/events.rs"]
 mod events;
 #[path = "../bench/host.rs"]
 mod host;
+#[path = "../bench/large.rs"]
+#[allow(dead_code, reason = "only the bench gives it a process of its own")]
+mod large;
+#[path = "../bench/live.rs"]
+#[allow(dead_code, reason = "only the bench looks at times")]
+mod live;
 #[path = "../bench/run.rs"]
 #[allow(dead_code, reason = "only the bench looks at times")]
 mod run;
@@ -36,7 +46,8 @@ fn bench() -> (Bench, TempDir) {
         .expect("the log can be made");
     let bench = Bench {
         runtime,
-        engine: host::engine(folder.path()).expect("wasmtime runs here"),
+        // Compiled code is kept from one run of the tests to the next.
+        engine: host::engine(env!("CARGO_TARGET_TMPDIR").as_ref()).expect("wasmtime runs here"),
         log,
         folder: folder.path().to_owned(),
         repetitions: 1,
@@ -57,4 +68,33 @@ fn retell_makes_the_same_rows_as_the_baselines() {
 fn two_versions_deployed_at_once_are_as_if_deployed_one_after_the_other() {
     let (bench, _folder) = bench();
     bench.together().expect("both are deployed");
+}
+
+#[test]
+fn scatter_alone_holds_every_bid() {
+    let (bench, _folder) = bench();
+    let (runtime, engine, folder) = (&bench.runtime, &bench.engine, &bench.folder);
+    let alone = large::alone(runtime, engine, folder, bench.log.path()).expect("it is deployed");
+    assert_eq!(alone.rows, EVENTS / 50 * 46);
+}
+
+#[test]
+fn a_module_that_does_nothing_takes_every_event() {
+    let (bench, _folder) = bench();
+    boundary::per_event(&bench, 18, 1).expect("it takes them");
+}
+
+#[test]
+fn every_event_becomes_visible_alone_and_beside_replays() {
+    let (bench, _folder) = bench();
+    let [alone, beside] = live::run(&bench, 100).expect("events become visible");
+    assert_eq!(alone.len(), 100);
+    assert!(beside.len() > 0);
+}
+
+#[test]
+fn imports_and_concurrent_appends_hold_every_event() {
+    let (bench, _folder) = bench();
+    appending::import(&bench, EVENTS).expect("the file is imported");
+    appending::appends(&bench, 1_000, 5).expect("all are appended");
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod hot;
 pub(crate) mod join;
+pub(crate) mod raw_log;
 pub(crate) mod scatter;
 pub(crate) mod sparse;
 pub(crate) mod wide;
