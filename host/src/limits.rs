@@ -27,6 +27,12 @@ pub const LOG_BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 pub const BATCH_EVENTS_MAX: usize = 1_000;
 /// … or bytes of payload, whichever comes first.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Batches that were read for one version and wait for it, in bytes.
+pub const FEED_QUEUE_BYTES_MAX: usize = 16 << 20;
+/// Positions that are looked at for one batch, however few of their events are wanted.
+pub const FEED_WINDOW_POSITIONS_MAX: u64 = 65_536;
+/// A version that is further behind than so many positions has the feed read ahead for it.
+pub const FEED_DISTANCE_MIN: u64 = 4_000;
 /// Rows the host keeps in memory for one build, in bytes.
 pub const ROW_CACHE_BYTES_MAX: usize = 256 << 20;
 /// Changed rows are written once they take so many bytes …

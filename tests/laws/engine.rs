@@ -9,7 +9,7 @@ use retell::clock;
 use retell::lifecycle::{Host, Places};
 use retell::log::sqlite::{OpenMode, SqliteLog};
 use retell::log::{AppendRequest, EventLog};
-use retell::replay::Settings;
+use retell::replay::{Feed, FeedSettings, Settings};
 use retell::wasm::{Engine, Module};
 use tokio::runtime::Runtime;
 
@@ -70,6 +70,7 @@ pub(crate) async fn host(folder: &Path) -> Arc<Host> {
         .await
         .expect("a catalog can be made");
     Arc::new(Host {
+        feed: Feed::new(log.clone(), FeedSettings::default()),
         log,
         catalog: Arc::new(catalog),
         engine: engine(),

@@ -16,7 +16,7 @@ use crate::lifecycle::names::{self, Name, Unresolved};
 use crate::lifecycle::{Host, LifecycleError, Places};
 use crate::log::sqlite::{OpenMode, SqliteLog};
 use crate::read_model::ReadModelError;
-use crate::replay::{ReplayError, Settings};
+use crate::replay::{Feed, FeedSettings, ReplayError, Settings};
 use crate::wasm::Engine;
 
 /// Opens everything that a command on projections needs.
@@ -25,8 +25,10 @@ pub(crate) async fn open_host(context: &Context, mode: OpenMode) -> anyhow::Resu
     let (log, _) = open_log(context, mode).await?;
     let catalog = open_catalog(&config.log_path).await?;
     let engine = Engine::new(&config.cache())?;
+    let log = Arc::new(log);
     Ok(Arc::new(Host {
-        log: Arc::new(log),
+        feed: Feed::new(log.clone(), FeedSettings::default()),
+        log,
         catalog: Arc::new(catalog),
         engine,
         clock: clock::system(),

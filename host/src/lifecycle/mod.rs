@@ -27,7 +27,7 @@ use crate::limits;
 use crate::log::{EventLog, LogError};
 use crate::read_model::ReadModelError;
 use crate::read_model::publish::PublishError;
-use crate::replay::{ReplayError, Settings};
+use crate::replay::{Feed, ReplayError, Settings};
 use crate::wasm::{Engine, Module, ModuleError};
 
 /// What the lifecycle could not do.
@@ -68,6 +68,8 @@ pub enum LifecycleError {
 /// What a host is made of. Shared by everything it runs.
 pub struct Host {
     pub log: Arc<dyn EventLog>,
+    /// Reads that log for all builds.
+    pub feed: Arc<Feed>,
     pub catalog: Arc<dyn Catalog>,
     pub engine: Engine,
     pub clock: Arc<dyn Clock>,

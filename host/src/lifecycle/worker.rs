@@ -238,7 +238,7 @@ fn fill(
         })?;
     let model = open_model(host, task, &module)?;
     let mut replay = Replay::open(
-        host.log.clone(),
+        host.feed.clone(),
         runtime.clone(),
         &module,
         model,

@@ -6,7 +6,7 @@
 //! Keys and rows cross this border in the encodings of the shared contract crate.
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod error;
 pub mod publish;
 pub mod query;
@@ -116,21 +116,10 @@ pub struct KeyedRow {
     pub row: Vec<u8>,
 }
 
-/// One build's rows and checkpoint. One writer, blocking, on a thread of its own.
-///
-/// *Order*: changes take effect in the order of the calls. *Durability*: `commit` makes the writes
-/// since the last commit and the checkpoint one atomic step that survives the death of the process;
-/// it survives the death of the machine once `prepare_ready` has returned (before, a machine that
-/// died loses the build, and opening it says so). *Idempotence*: `write` of the same changes twice
-/// leaves what one leaves, except for changes marked `fresh`.
-///
-/// Every transaction first checks that the writer's epoch is still the one in the read model. After
-/// any error the caller calls `rollback` and goes on from the stored checkpoint, or gives up.
-pub trait ReadModel: Send {
-    /// The stored checkpoint: that of the last commit.
-    fn checkpoint(&self) -> Checkpoint;
-
-    /// The row under each key, in the order asked; sees what `write` wrote in the open transaction.
+/// Reads one build's rows, as of the last commit, beside its writer and without waiting for it.
+/// Blocking.
+pub trait RowReader: Send {
+    /// The row under each key, in the order asked.
     fn get_many(
         &mut self,
         table: u16,
@@ -140,7 +129,8 @@ pub trait ReadModel: Send {
     /// Rows whose columns of `index` ([`KEY_INDEX`]: of the key) begin with the key-encoded
     /// `prefix` (whole columns), in the order of (index columns, key), after the place `after`: the
     /// key-encoded index columns followed by the key of the last row seen, or for [`KEY_INDEX`] the
-    /// key alone. At most `limit`. Builds an index that was deferred.
+    /// key alone. At most `limit`. Where the index is still deferred every page reads the whole
+    /// table: see [`ReadModel::ensure_index`].
     fn scan(
         &mut self,
         table: u16,
@@ -158,6 +148,27 @@ pub trait ReadModel: Send {
         index: u16,
         index_key: &[u8],
     ) -> Result<Option<Vec<u8>>, ReadModelError>;
+}
+
+/// One build's rows and checkpoint. One writer, blocking.
+///
+/// *Order*: changes take effect in the order of the calls. *Durability*: `commit` makes the writes
+/// since the last commit and the checkpoint one atomic step that survives the death of the process;
+/// it survives the death of the machine once `prepare_ready` has returned (before, a machine that
+/// died loses the build, and opening it says so). *Idempotence*: `write` of the same changes twice
+/// leaves what one leaves, except for changes marked `fresh`.
+///
+/// Every transaction first checks that the writer's epoch is still the one in the read model. After
+/// any error the caller calls `rollback` and goes on from the stored checkpoint, or gives up.
+pub trait ReadModel: Send {
+    /// The stored checkpoint: that of the last commit.
+    fn checkpoint(&self) -> Checkpoint;
+
+    /// Reads what is committed, then and later.
+    fn reader(&self) -> Result<Box<dyn RowReader>, ReadModelError>;
+
+    /// Builds an index that was deferred until now. Call it between commits.
+    fn ensure_index(&mut self, table: u16, index: u16) -> Result<(), ReadModelError>;
 
     /// Writes changes, sorted by (table, key) and at most one for each key. Opens the transaction if
     /// none is open and leaves it open.
@@ -176,12 +187,6 @@ pub trait ReadModel: Send {
 
     /// Whether `prepare_ready` is done.
     fn is_ready(&self) -> bool;
-
-    /// Whether a table has no rows.
-    fn is_empty(&mut self, table: u16) -> Result<bool, ReadModelError>;
-
-    /// How many rows a table has (reads the whole table).
-    fn row_count(&mut self, table: u16) -> Result<u64, ReadModelError>;
 
     /// Notes the role for readers. Call it between commits.
     fn set_role(&mut self, role: Role) -> Result<(), ReadModelError>;

@@ -56,7 +56,7 @@ impl Applier {
         });
         if applied.is_err() {
             self.instance = None;
-            self.tables().forget_staged();
+            self.tables().take_back();
         }
         applied
     }

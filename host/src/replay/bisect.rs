@@ -114,7 +114,8 @@ pub(super) fn apply(
         if was_cut {
             applier.renew();
         }
-        let parsed = parser.parse(chunk, range.clone());
+        let parsed = parser.parse(chunk, range.clone()).pop();
+        let parsed = parsed.expect("one batch for one module");
         if !parsed.sources.is_empty()
             && let Err(error) = applier.apply(&parsed.batch)
         {

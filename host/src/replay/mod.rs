@@ -1,31 +1,45 @@
 //! The replay engine: one build's way from the log to its read model.
 //!
-//! Data flows one way: reader (`log`), [`parsers`], [`applier`], row cache and writer ([`tables`]),
-//! read model. A stage knows the next one's input and nothing else. This file wires the stages,
-//! decides when to flush, and keeps the checkpoint. It knows nothing of versions, roles or leases.
+//! Data flows one way: reader (`log`), [`parsers`], [`applier`], row cache ([`tables`]), [`writer`],
+//! read model. A stage knows the next one's input and nothing else. Far behind the head, the
+//! [`feed`] reads and parses ahead on threads of its own and the writer has a thread, too; close to
+//! it the same stages run in turn on the caller's thread, which is faster for a few events. This file
+//! wires the stages, decides when to flush, and keeps the checkpoint. It knows nothing of versions,
+//! roles or leases.
 
+mod absence;
 mod applier;
 mod bisect;
 mod cache;
 mod changes;
+mod feed;
+mod order;
 mod parsers;
+mod priority;
 mod progress;
 mod shape;
+mod table;
 mod tables;
+mod writer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Stopwatch;
 use crate::event::{Hash, Position};
 use crate::limits;
-use crate::log::{EnvelopeParts, EventChunk, EventLog, LogError, LogReader, TypeFilter};
+use crate::log::{EventChunk, LogError, LogReader};
 use crate::read_model::{Checkpoint, ReadModel, ReadModelError, Role};
-use crate::wasm::{Limits, Module};
+use crate::wasm::{CallError, Limits, Module};
 use applier::Applier;
 pub use bisect::Blame;
-use parsers::Parser;
+use cache::FlushNumber;
+use feed::Subscription;
+pub use feed::{Feed, FeedSettings};
+use parsers::{Asks, Parser};
+use priority::Urgent;
 pub use progress::{Rate, eta_s};
-use tables::Tables;
+use tables::{SharedModel, Tables};
+use writer::{Flush, Writer, Written};
 
 /// Why a replay stopped. The log and read model's faults pass; the module's and the log's history
 /// do not.
@@ -52,13 +66,13 @@ pub enum ReplayError {
          differs; it was restored to an older state and went another way, or is another log"
     )]
     LogChanged { position: Position },
+    #[error("a flush failed, and what it held is lost: open the build again")]
+    Spent,
 }
 
 /// How the engine works for one build.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    pub batch_events_max: usize,
-    pub batch_bytes_max: usize,
     pub cache_bytes_max: usize,
     pub flush_bytes: usize,
     pub flush_interval: std::time::Duration,
@@ -68,8 +82,6 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            batch_events_max: limits::BATCH_EVENTS_MAX,
-            batch_bytes_max: limits::BATCH_BYTES_MAX,
             cache_bytes_max: limits::ROW_CACHE_BYTES_MAX,
             flush_bytes: limits::FLUSH_BYTES,
             flush_interval: limits::FLUSH_INTERVAL,
@@ -80,15 +92,30 @@ impl Default for Settings {
 
 /// One build being replayed or followed. Blocking; for a thread of its own.
 pub struct Replay {
-    log: Arc<dyn EventLog>,
+    feed: Arc<Feed>,
     runtime: tokio::runtime::Handle,
+    asks: Arc<Asks>,
+    /// Far behind the head: who reads ahead.
+    subscription: Option<Subscription>,
+    /// Up to here the feed left the reading to us.
+    alone_until: Position,
     reader: Box<dyn LogReader>,
     chunk: EventChunk,
     parser: Parser,
     applier: Applier,
     tables: Arc<Mutex<Tables>>,
+    writer: Writer,
+    model: SharedModel,
+    is_ready: bool,
+    /// Held while readers of a ready version wait for events.
+    urgent: Option<Urgent>,
     /// Everything up to here is in the row cache or the read model.
     applied: Checkpoint,
+    /// Everything up to here is in the read model.
+    flushed: Checkpoint,
+    flushes: FlushNumber,
+    /// A flush failed: what it had is nowhere any more.
+    spent: bool,
     since_flush: Stopwatch,
     rate: Rate,
     settings: Settings,
@@ -98,14 +125,16 @@ impl Replay {
     /// Goes on from the read model's checkpoint, once the log agrees with it.
     /// `runtime`: drives what the log does asynchronously; the caller is not one of its threads.
     pub fn open(
-        log: Arc<dyn EventLog>,
+        feed: Arc<Feed>,
         runtime: tokio::runtime::Handle,
         module: &Module,
         model: Box<dyn ReadModel>,
         settings: Settings,
     ) -> Result<Self, ReplayError> {
         let manifest = module.manifest();
-        let mut applied = model.checkpoint();
+        let log = &feed.shared().log;
+        let flushed = model.checkpoint();
+        let mut applied = flushed;
         let there = runtime.block_on(log.hash_at(applied.position))?;
         if applied.position == 0 {
             applied.log_hash = there.unwrap_or_default();
@@ -114,44 +143,39 @@ impl Replay {
                 position: applied.position,
             });
         }
-        let types = if manifest.shapes.iter().any(|shape| shape.event_type == "*") {
-            TypeFilter::All
-        } else {
-            let mut types: Vec<String> = manifest
-                .shapes
-                .iter()
-                .map(|shape| shape.event_type.clone())
-                .collect();
-            types.sort();
-            types.dedup();
-            TypeFilter::Only(types)
-        };
-        let parts = EnvelopeParts {
-            revision: manifest.envelope.revision,
-            // `time` is the one where there is one, else the other.
-            occurred_at: manifest.envelope.occurred_at || manifest.envelope.time,
-            recorded_at: manifest.envelope.recorded_at || manifest.envelope.time,
-            stream: manifest.envelope.stream,
-            id: manifest.envelope.id,
-            metadata: manifest.envelope.metadata,
-        };
-        let reader = log.reader(types, parts)?;
-        let fresh = applied.position == 0;
-        let tables = Arc::new(Mutex::new(Tables::new(
+        let asks = Asks::new(manifest);
+        let alone = std::slice::from_ref(&asks);
+        let reader = log.reader(parsers::types_of(alone), parsers::parts_of(alone))?;
+        let from_nothing = applied.position == 0;
+        let is_ready = model.is_ready();
+        let model: SharedModel = Arc::new(Mutex::new(model));
+        let tables = Tables::new(
             manifest,
-            model,
+            model.clone(),
             settings.cache_bytes_max,
-            fresh,
-        )));
+            from_nothing,
+        );
+        let tables = Arc::new(Mutex::new(tables));
+        let read = feed.shared().settings;
         Ok(Self {
-            chunk: EventChunk::new(settings.batch_events_max, settings.batch_bytes_max),
-            parser: Parser::new(manifest),
-            applier: Applier::new(module.clone(), tables.clone(), settings.limits),
-            log,
-            runtime,
+            subscription: None,
+            alone_until: 0,
             reader,
+            chunk: EventChunk::new(read.batch_events_max, read.batch_bytes_max),
+            parser: Parser::new(alone),
+            applier: Applier::new(module.clone(), tables.clone(), settings.limits),
+            writer: Writer::new(model.clone(), feed.shared().priority.clone()),
+            asks,
+            feed,
+            runtime,
             tables,
+            model,
+            is_ready,
+            urgent: None,
             applied,
+            flushed,
+            flushes: 0,
+            spent: false,
             since_flush: Stopwatch::start(),
             rate: Rate::new(applied.position),
             settings,
@@ -165,7 +189,7 @@ impl Replay {
 
     /// Position up to which the read model holds everything.
     pub fn flushed(&self) -> Position {
-        self.tables().checkpoint().position
+        self.flushed.position
     }
 
     /// Events a second, positions passed over included; 0 until it is known.
@@ -173,80 +197,203 @@ impl Replay {
         self.rate.events_per_s()
     }
 
-    /// Applies the next batch, up to and including `up_to`, and flushes when that is due. When the
-    /// module refuses an event, everything before that event is flushed first.
+    /// Applies the next batch, up to and including `up_to`, and flushes when that is due. `up_to`
+    /// does not go back from one call to the next. When the module refuses an event, everything
+    /// before that event is flushed first.
     pub fn advance(&mut self, up_to: Position) -> Result<(), ReplayError> {
         if self.applied.position >= up_to {
             return Ok(());
         }
-        self.reader
-            .read(self.applied.position, up_to, &mut self.chunk)?;
-        match bisect::apply(&mut self.applier, &mut self.parser, &self.chunk) {
-            Ok(()) => {
-                let (position, log_hash) = (self.chunk.reached, self.chunk.reached_hash);
-                self.applied = Checkpoint { position, log_hash };
-            }
-            Err(bisect::Stopped::Host(source)) => return Err(ReplayError::Rows { source }),
-            Err(bisect::Stopped::Module(blame)) => {
-                self.stop_before(blame.position())?;
-                return Err(ReplayError::Module(blame));
-            }
+        let priority = &self.feed.shared().priority;
+        if !self.is_ready {
+            priority.give_way();
+        } else if self.urgent.is_none() {
+            self.urgent = Some(priority.urgent());
+        }
+        match self.next_batch(up_to) {
+            Some(read) => self.apply_read(&read)?,
+            None => self.apply_alone(up_to)?,
+        }
+        if self.applied.position >= up_to {
+            self.subscription = None;
         }
         self.rate.reached(self.applied.position);
-        let due = self.tables().dirty_bytes() >= self.settings.flush_bytes
-            || self.since_flush.elapsed() >= self.settings.flush_interval;
-        if due { self.flush() } else { Ok(()) }
+        self.flush_if_due()
     }
 
     /// Writes all changed rows and the checkpoint in one transaction.
     pub fn flush(&mut self) -> Result<(), ReplayError> {
-        self.since_flush = Stopwatch::start();
-        let (checkpoint, rate) = (self.applied, self.rate.events_per_s());
-        let flushed = self.tables().flush(checkpoint, rate);
-        flushed.map_err(|error| self.blame_rows(error))
+        if let Some(ended) = self.writer.wait() {
+            self.note(ended)?;
+        }
+        if self.flushed != self.applied {
+            let flush = self.freeze()?;
+            let written = self.writer.write(flush);
+            self.note(written)?;
+        }
+        self.urgent = None;
+        Ok(())
     }
 
     /// Builds the indexes and runs the module's SQL; the read model is ready then.
     pub fn make_ready(&mut self) -> Result<(), ReplayError> {
         self.flush()?;
-        let made = self.tables().model().prepare_ready();
-        made.map_err(|error| self.blame_rows(error))
+        let made = lock(&self.model).prepare_ready();
+        made.map_err(|error| self.blame_rows(error))?;
+        self.is_ready = true;
+        Ok(())
     }
 
     /// Notes in the read model what it is to its readers.
     pub fn set_role(&mut self, role: Role) -> Result<(), ReplayError> {
         self.flush()?;
-        Ok(self.tables().model().set_role(role)?)
+        Ok(lock(&self.model).set_role(role)?)
     }
 
     /// Whether `make_ready` is done, now or in an earlier run.
     pub fn is_ready(&self) -> bool {
-        self.tables().model().is_ready()
+        self.is_ready
     }
 
     /// Closes the read model so that it survives the machine, too. Unflushed rows are dropped; they
     /// are applied again next time.
     pub fn close(self) -> Result<(), ReplayError> {
         let Self {
-            applier, tables, ..
+            model,
+            applier,
+            tables,
+            writer,
+            ..
         } = self;
-        drop(applier);
-        let tables = Arc::into_inner(tables).expect("the applier held the only other handle");
-        let tables = tables.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(tables.into_model().close()?)
+        drop((applier, tables, writer));
+        let model = Arc::into_inner(model).expect("all who shared it are gone");
+        let model = model.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(model.close()?)
+    }
+
+    /// The next batch from the feed, where the feed is worth it.
+    fn next_batch(&mut self, up_to: Position) -> Option<Box<feed::Read>> {
+        let applied = self.applied.position;
+        if applied < self.alone_until {
+            return None;
+        }
+        let read = self.feed.shared().settings;
+        let is_far = up_to - applied >= read.distance_min && read.threads > 0;
+        if self.subscription.is_none() && is_far {
+            let joined = self.feed.subscribe(&self.asks, applied, self.is_ready);
+            self.subscription = Some(joined);
+        }
+        let window = self.subscription.as_ref()?.next(up_to)?;
+        self.alone_until = window.end;
+        window.read
+    }
+
+    fn apply_read(&mut self, read: &feed::Read) -> Result<(), ReplayError> {
+        if !read.batch.positions.is_empty() {
+            match self.applier.apply(&read.batch) {
+                Ok(()) => {}
+                Err(CallError::Host { source }) => return Err(ReplayError::Rows { source }),
+                // Read again, to find the event to blame.
+                Err(_) => return self.apply_alone(read.reached),
+            }
+        }
+        self.applied = Checkpoint {
+            position: read.reached,
+            log_hash: read.reached_hash,
+        };
+        Ok(())
+    }
+
+    /// Reads and applies the next batch without the feed.
+    fn apply_alone(&mut self, up_to: Position) -> Result<(), ReplayError> {
+        // What comes after that is in the queue already.
+        let up_to = match &self.subscription {
+            Some(_) => up_to.min(self.alone_until),
+            None => up_to,
+        };
+        self.reader
+            .read(self.applied.position, up_to, &mut self.chunk)?;
+        match bisect::apply(&mut self.applier, &mut self.parser, &self.chunk) {
+            Ok(()) => {
+                let (position, log_hash) = (self.chunk.reached, self.chunk.reached_hash);
+                self.applied = Checkpoint { position, log_hash };
+                Ok(())
+            }
+            Err(bisect::Stopped::Host(source)) => Err(ReplayError::Rows { source }),
+            Err(bisect::Stopped::Module(blame)) => {
+                self.stop_before(blame.position())?;
+                Err(ReplayError::Module(blame))
+            }
+        }
     }
 
     /// Keeps what came before the event that the module refused.
     fn stop_before(&mut self, refused: Position) -> Result<(), ReplayError> {
         let position = refused - 1;
         if position > self.applied.position {
+            let log = &self.feed.shared().log;
             let log_hash: Hash = self
                 .runtime
-                .block_on(self.log.hash_at(position))?
+                .block_on(log.hash_at(position))?
                 .ok_or(ReplayError::LogChanged { position })?;
             self.applied = Checkpoint { position, log_hash };
         }
         self.flush()
+    }
+
+    fn flush_if_due(&mut self) -> Result<(), ReplayError> {
+        if let Some(ended) = self.writer.ended() {
+            self.note(ended)?;
+        }
+        let dirty_bytes = self.tables().dirty_bytes();
+        // Dirty and frozen rows can't be forgotten: together they stay within the cache's budget.
+        let flush_bytes = self
+            .settings
+            .flush_bytes
+            .min(self.settings.cache_bytes_max / 3);
+        let is_full = dirty_bytes > 0 && dirty_bytes >= flush_bytes;
+        if !is_full && self.since_flush.elapsed() < self.settings.flush_interval {
+            return Ok(());
+        }
+        if self.writer.is_running() {
+            if !is_full {
+                return Ok(());
+            }
+            if let Some(ended) = self.writer.wait() {
+                self.note(ended)?;
+            }
+        }
+        let flush = self.freeze()?;
+        self.writer.begin(flush);
+        Ok(())
+    }
+
+    fn freeze(&mut self) -> Result<Flush, ReplayError> {
+        if self.spent {
+            return Err(ReplayError::Spent);
+        }
+        self.since_flush = Stopwatch::start();
+        self.flushes += 1;
+        Ok(Flush {
+            frozen: self.tables().freeze(self.flushes),
+            checkpoint: self.applied,
+            events_per_s: self.rate.events_per_s(),
+        })
+    }
+
+    /// A flush ended.
+    fn note(&mut self, ended: Result<Written, ReadModelError>) -> Result<(), ReplayError> {
+        match ended {
+            Ok(written) => {
+                self.flushed = written.checkpoint;
+                self.tables().committed(written.number);
+                Ok(())
+            }
+            Err(error) => {
+                self.spent = true;
+                Err(self.blame_rows(error))
+            }
+        }
     }
 
     /// Rows that the database refuses as none of the table's are the module's doing; the rest is
@@ -265,6 +412,10 @@ impl Replay {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn lock(model: &SharedModel) -> MutexGuard<'_, Box<dyn ReadModel>> {
+    model.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Replay {

@@ -1,33 +1,94 @@
-//! From events as the log holds them to the columns that a module declared. Stateless but for
-//! buffers: what one event becomes depends on that event alone.
+//! From events as the log holds them to the columns that modules declared. Stateless but for
+//! buffers: what one event becomes depends on that event alone, and what it becomes for one module
+//! does not depend on who else reads along.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use retell_contract::manifest::{Envelope, Manifest};
+use retell_contract::fit::{ANY_TYPE, PlanId};
+use retell_contract::manifest::{Envelope, Manifest, Shape};
 use retell_contract::{Blocks, Column, FieldError, Fitter, Located, TextColumn, Values};
 
-use crate::log::EventChunk;
+use crate::log::{EnvelopeParts, EventChunk, TypeFilter};
 use crate::wasm::EventBatch;
 
-/// Makes batches for one module.
+/// What the envelope of one event takes in a batch at most, without its texts.
+const EVENT_BYTES: usize = 48;
+
+/// What one module asks of the log.
+#[derive(Debug)]
+pub(super) struct Asks {
+    shapes: Vec<Shape>,
+    envelope: Envelope,
+}
+
+impl Asks {
+    pub(super) fn new(manifest: &Manifest) -> Arc<Self> {
+        Arc::new(Self {
+            shapes: manifest.shapes.clone(),
+            envelope: manifest.envelope,
+        })
+    }
+}
+
+/// The events that any of these modules asks for.
+pub(super) fn types_of(all: &[Arc<Asks>]) -> TypeFilter {
+    let shapes = || all.iter().flat_map(|asks| &asks.shapes);
+    if shapes().any(|shape| shape.event_type == ANY_TYPE) {
+        return TypeFilter::All;
+    }
+    let mut types: Vec<String> = shapes().map(|shape| shape.event_type.clone()).collect();
+    types.sort();
+    types.dedup();
+    TypeFilter::Only(types)
+}
+
+/// The parts of the envelope that any of these modules asks for.
+pub(super) fn parts_of(all: &[Arc<Asks>]) -> EnvelopeParts {
+    let any = |asked: fn(&Envelope) -> bool| all.iter().any(|asks| asked(&asks.envelope));
+    EnvelopeParts {
+        revision: any(|it| it.revision),
+        // `time` is the one where there is one, else the other.
+        occurred_at: any(|it| it.occurred_at || it.time),
+        recorded_at: any(|it| it.recorded_at || it.time),
+        stream: any(|it| it.stream),
+        id: any(|it| it.id),
+        metadata: any(|it| it.metadata),
+    }
+}
+
+/// Makes batches for modules that read the log together.
 #[derive(Debug)]
 pub(super) struct Parser {
     fitter: Fitter,
     located: Located,
-    blocks: Blocks,
-    envelope: Envelope,
+    /// By the chunk's number of the type; filled as types are met.
+    plans: Vec<Option<PlanId>>,
+    modules: Vec<ModuleParser>,
 }
 
-/// A batch, and where it ends early because an event does not fit.
+#[derive(Debug)]
+struct ModuleParser {
+    asks: Arc<Asks>,
+    blocks: Blocks,
+    sources: Vec<usize>,
+    shapes: Vec<u16>,
+    misfit: Option<Misfit>,
+}
+
+/// One module's batch, and where it ends early because an event does not fit.
 pub(super) struct Parsed {
     pub(super) batch: EventBatch,
     /// Index in the chunk of each event in the batch.
     pub(super) sources: Vec<usize>,
     /// The first event that does not fit what the module declared. The batch ends before it.
     pub(super) misfit: Option<Misfit>,
+    /// Memory that the batch takes, roughly.
+    pub(super) bytes: usize,
 }
 
 /// An event that fits none of its type's shapes.
+#[derive(Debug)]
 pub(super) struct Misfit {
     /// Index in the chunk.
     pub(super) at: usize,
@@ -35,52 +96,87 @@ pub(super) struct Misfit {
 }
 
 impl Parser {
-    pub(super) fn new(manifest: &Manifest) -> Self {
+    pub(super) fn new(all: &[Arc<Asks>]) -> Self {
+        let shapes: Vec<&[Shape]> = all.iter().map(|asks| asks.shapes.as_slice()).collect();
+        let module = |asks: &Arc<Asks>| ModuleParser {
+            blocks: Blocks::new(&asks.shapes),
+            asks: asks.clone(),
+            sources: Vec::new(),
+            shapes: Vec::new(),
+            misfit: None,
+        };
         Self {
-            fitter: Fitter::new(&[&manifest.shapes]),
+            fitter: Fitter::new(&shapes),
             located: Located::default(),
-            blocks: Blocks::new(&manifest.shapes),
-            envelope: manifest.envelope,
+            plans: Vec::new(),
+            modules: all.iter().map(module).collect(),
         }
     }
 
-    /// Parses a range of the chunk. Events that the module did not subscribe to are left out.
-    pub(super) fn parse(&mut self, chunk: &EventChunk, range: Range<usize>) -> Parsed {
-        self.blocks.clear();
-        let mut sources = Vec::with_capacity(range.len());
-        let mut shapes = Vec::with_capacity(range.len());
-        let mut misfit = None;
+    /// Parses a range of the chunk: one batch for each module, without the events that it did not
+    /// ask for. Always called with the same chunk.
+    pub(super) fn parse(&mut self, chunk: &EventChunk, range: Range<usize>) -> Vec<Parsed> {
+        for name in &chunk.type_names[self.plans.len()..] {
+            self.plans.push(self.fitter.plan(name));
+        }
+        for module in &mut self.modules {
+            module.begin(range.len());
+        }
         for at in range {
-            let Some(plan) = self.fitter.plan(chunk.type_name(at)) else {
+            let Some(plan) = self.plans[usize::from(chunk.types[at])] else {
                 continue;
             };
             let payload = text(&chunk.payloads, at);
             self.fitter.locate(plan, payload, &mut self.located);
-            match self
-                .fitter
-                .fit(plan, 0, payload, &self.located, &mut self.blocks)
-            {
-                Ok(Some(shape)) => {
-                    sources.push(at);
-                    shapes.push(shape);
+            for (number, module) in self.modules.iter_mut().enumerate() {
+                if module.misfit.is_some() {
+                    continue;
                 }
-                Ok(None) => {}
-                Err(error) => {
-                    misfit = Some(Misfit { at, error });
-                    break;
+                let (located, blocks) = (&self.located, &mut module.blocks);
+                match self.fitter.fit(plan, number, payload, located, blocks) {
+                    Ok(Some(shape)) => {
+                        module.sources.push(at);
+                        module.shapes.push(shape);
+                    }
+                    Ok(None) => {}
+                    Err(error) => module.misfit = Some(Misfit { at, error }),
                 }
             }
         }
-        let batch = self.batch(chunk, &sources, shapes);
+        let modules = self.modules.iter_mut();
+        modules.map(|module| module.finish(chunk)).collect()
+    }
+}
+
+impl ModuleParser {
+    fn begin(&mut self, events: usize) {
+        self.blocks.clear();
+        self.sources = Vec::with_capacity(events);
+        self.shapes = Vec::with_capacity(events);
+        self.misfit = None;
+    }
+
+    fn finish(&mut self, chunk: &EventChunk) -> Parsed {
+        let sources = std::mem::take(&mut self.sources);
+        let shapes = std::mem::take(&mut self.shapes);
+        let asked = self.asks.envelope;
+        let texts = [
+            (asked.stream, &chunk.streams),
+            (asked.id, &chunk.ids),
+            (asked.metadata, &chunk.metadata),
+        ];
+        let texts = texts.iter().filter(|(asked, _)| *asked);
+        let texts: usize = texts.map(|(_, texts)| texts.bytes.len()).sum();
         Parsed {
-            batch,
+            bytes: self.blocks.bytes() + texts + sources.len() * EVENT_BYTES,
+            batch: self.batch(chunk, &sources, shapes),
             sources,
-            misfit,
+            misfit: self.misfit.take(),
         }
     }
 
     fn batch(&mut self, chunk: &EventChunk, sources: &[usize], shapes: Vec<u16>) -> EventBatch {
-        let asked = self.envelope;
+        let asked = self.asks.envelope;
         let texts = |column: &TextColumn| pick(sources, |at| text(column, at));
         let metadata = || {
             pick(sources, |at| match text(&chunk.metadata, at) {

@@ -1,5 +1,6 @@
 //! The shape of a table, as far as keys and indexes need it.
 
+use retell_contract::key::{decode_key, decode_prefix};
 use retell_contract::manifest::Table;
 use retell_contract::{ColumnType, RowError, ValueRef, key_of_row, walk_row};
 
@@ -53,25 +54,60 @@ impl Shape {
         if index == KEY_INDEX {
             return Ok(key.to_vec());
         }
-        let columns = self
-            .indexes
-            .get(usize::from(index))
-            .map(|it| it.columns.as_slice());
-        let columns = columns.ok_or_else(|| ReadModelError::Unknown {
-            what: format!("index {index} of `{}`", self.name),
-        })?;
-        let mut place = self.key_of(row, columns)?;
+        let mut place = self.key_of(row, &self.index(index)?.columns)?;
         place.extend_from_slice(key);
         Ok(place)
+    }
+
+    /// Whether a scan makes sense, whatever rows there are.
+    pub(super) fn check_scan(
+        &self,
+        index: u16,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+    ) -> Result<(), ReadModelError> {
+        let (name, columns) = if index == KEY_INDEX {
+            ("the key", [].as_slice())
+        } else {
+            let found = self.index(index)?;
+            (found.name.as_str(), found.columns.as_slice())
+        };
+        let kinds = |columns: &[u16]| -> Vec<ColumnType> {
+            let kind = |&column: &u16| self.columns[usize::from(column)].0;
+            columns.iter().map(kind).collect()
+        };
+        let place = [kinds(columns), kinds(&self.key)].concat();
+        let prefix_max = if columns.is_empty() {
+            place.len()
+        } else {
+            columns.len()
+        };
+        let refuse = |what: &str, error: &dyn std::error::Error| ReadModelError::Scan {
+            table: self.name.clone(),
+            index: name.to_owned(),
+            reason: format!("its {what} is none ({error})"),
+        };
+        decode_prefix(prefix, &place[..prefix_max]).map_err(|error| refuse("prefix", &error))?;
+        if let Some(after) = after {
+            decode_key(after, &place).map_err(|error| refuse("place to go on from", &error))?;
+        }
+        Ok(())
+    }
+
+    fn index(&self, index: u16) -> Result<&Index, ReadModelError> {
+        let found = self.indexes.get(usize::from(index));
+        found.ok_or_else(|| ReadModelError::Unknown {
+            what: format!("index {index} of table `{}`", self.name),
+        })
     }
 
     /// The encoded value in a unique index; none where any part is null, since nulls never collide.
     pub(super) fn unique_value(
         &self,
-        index: usize,
+        index: u16,
         row: &[u8],
     ) -> Result<Option<Vec<u8>>, ReadModelError> {
-        let columns = &self.indexes[index].columns;
+        let columns = &self.indexes[usize::from(index)].columns;
         let mut has_null = false;
         let walked = walk_row(row, &self.columns, |column, value| {
             let asked = u16::try_from(column).is_ok_and(|column| columns.contains(&column));

@@ -25,10 +25,11 @@ use crate::clock::{self, Clock};
 use crate::digest::ContentDigest;
 use crate::read_model::query::{QueryError, QueryLimits, RowSink};
 use crate::read_model::{
-    Checkpoint, KeyedRow, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role, RowChange,
+    Checkpoint, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role, RowChange, RowReader,
 };
 use fault::{Doing, fault};
 use guard::Guard;
+use read::SqliteRows;
 use schema::TableSql;
 
 /// The writer of a read model.
@@ -197,21 +198,6 @@ impl SqliteReadModel {
         Ok(())
     }
 
-    /// Builds the index if it was deferred until now; on its own when no transaction is open.
-    fn ensure_index(&mut self, table: &TableSql, index: u16) -> Result<(), ReadModelError> {
-        let number = self.number_of(table);
-        if self.index_exists[number][usize::from(index)] {
-            return Ok(());
-        }
-        let alone = !self.in_transaction;
-        self.begin()?;
-        self.build_index(table, usize::from(index))?;
-        if alone {
-            self.end()?;
-        }
-        Ok(())
-    }
-
     fn build_index(&mut self, table: &TableSql, index: usize) -> Result<(), ReadModelError> {
         let number = self.number_of(table);
         if !self.index_exists[number][index] {
@@ -257,32 +243,27 @@ impl ReadModel for SqliteReadModel {
         self.checkpoint
     }
 
-    fn get_many(
-        &mut self,
-        table: u16,
-        keys: &[&[u8]],
-    ) -> Result<Vec<Option<Vec<u8>>>, ReadModelError> {
-        self.rows_of(table, keys)
+    fn reader(&self) -> Result<Box<dyn RowReader>, ReadModelError> {
+        Ok(Box::new(SqliteRows::open(&self.path, self.tables.clone())?))
     }
 
-    fn scan(
-        &mut self,
-        table: u16,
-        index: u16,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: u32,
-    ) -> Result<Vec<KeyedRow>, ReadModelError> {
-        self.scan_rows(table, index, prefix, after, limit)
-    }
-
-    fn owner(
-        &mut self,
-        table: u16,
-        index: u16,
-        index_key: &[u8],
-    ) -> Result<Option<Vec<u8>>, ReadModelError> {
-        self.owner_of(table, index, index_key)
+    fn ensure_index(&mut self, table: u16, index: u16) -> Result<(), ReadModelError> {
+        self.between_commits("building an index")?;
+        let tables = self.tables.clone();
+        let table = table_of(&tables, table)?;
+        if usize::from(index) >= table.indexes.len() {
+            return Err(ReadModelError::Unknown {
+                what: format!("index {index} of table `{}`", table.name),
+            });
+        }
+        if self.index_exists[self.number_of(table)][usize::from(index)] {
+            return Ok(());
+        }
+        self.begin()?;
+        let built = self
+            .build_index(table, usize::from(index))
+            .and_then(|()| self.end());
+        built.inspect_err(|_| self.roll_back())
     }
 
     fn write(&mut self, changes: &[RowChange<'_>]) -> Result<(), ReadModelError> {
@@ -322,14 +303,6 @@ impl ReadModel for SqliteReadModel {
 
     fn is_ready(&self) -> bool {
         self.ready
-    }
-
-    fn is_empty(&mut self, table: u16) -> Result<bool, ReadModelError> {
-        self.has_no_rows(table)
-    }
-
-    fn row_count(&mut self, table: u16) -> Result<u64, ReadModelError> {
-        self.count_rows(table)
     }
 
     fn set_role(&mut self, role: Role) -> Result<(), ReadModelError> {

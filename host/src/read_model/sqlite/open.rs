@@ -279,6 +279,11 @@ pub(super) fn following_mode(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", limits::READ_MODEL_WAL_PAGES)
 }
 
+/// For rows that the writer's cache has forgotten.
+pub(super) fn reading_mode(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "cache_size", kib(limits::READ_MODEL_CACHE_BYTES))
+}
+
 fn wal(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(

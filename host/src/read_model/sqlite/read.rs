@@ -1,21 +1,58 @@
-//! Reading single rows, with what `write` wrote in the open transaction.
+//! Reading rows beside the writer: a connection of its own, which sees what is committed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use retell_contract::key::decode_key;
 use retell_contract::value::Value;
-use rusqlite::OptionalExtension;
+use rusqlite::Connection;
 
-use super::fault::Doing;
-use super::{SqliteReadModel, read_fault, rows, schema, table_of};
-use crate::read_model::ReadModelError;
+use super::fault::{Doing, fault};
+use super::schema::TableSql;
+use super::{open, read_fault, rows, table_of};
+use crate::read_model::{KeyedRow, ReadModelError, RowReader};
 
-impl SqliteReadModel {
-    pub(super) fn rows_of(
-        &self,
+pub(super) struct SqliteRows {
+    pub(super) path: PathBuf,
+    pub(super) connection: Connection,
+    pub(super) tables: Arc<[TableSql]>,
+}
+
+impl SqliteRows {
+    pub(super) fn open(path: &Path, tables: Arc<[TableSql]>) -> Result<Self, ReadModelError> {
+        let connection = open::connect_read_only(path)?;
+        open::reading_mode(&connection).map_err(|error| fault(path, Doing::Open, error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            connection,
+            tables,
+        })
+    }
+
+    pub(super) fn fault(&self, error: rusqlite::Error) -> ReadModelError {
+        fault(&self.path, Doing::Read, error)
+    }
+}
+
+impl RowReader for SqliteRows {
+    fn scan(
+        &mut self,
+        table: u16,
+        index: u16,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: u32,
+    ) -> Result<Vec<KeyedRow>, ReadModelError> {
+        self.scan_rows(table, index, prefix, after, limit)
+    }
+
+    fn get_many(
+        &mut self,
         table: u16,
         keys: &[&[u8]],
     ) -> Result<Vec<Option<Vec<u8>>>, ReadModelError> {
         let table = table_of(&self.tables, table)?;
-        let fault = |error| self.fault(Doing::Read, error);
+        let fault = |error| self.fault(error);
         let mut statement = self.connection.prepare_cached(&table.get).map_err(fault)?;
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
@@ -39,8 +76,8 @@ impl SqliteReadModel {
         Ok(found)
     }
 
-    pub(super) fn owner_of(
-        &self,
+    fn owner(
+        &mut self,
         table: u16,
         index: u16,
         index_key: &[u8],
@@ -59,7 +96,7 @@ impl SqliteReadModel {
         if values.contains(&Value::Null) {
             return Ok(None);
         }
-        let fault = |error| self.fault(Doing::Read, error);
+        let fault = |error| self.fault(error);
         let mut statement = self
             .connection
             .prepare_cached(&index.owner)
@@ -72,23 +109,5 @@ impl SqliteReadModel {
                 .map(Some)
                 .map_err(|error| read_fault(&self.path, error)),
         }
-    }
-
-    pub(super) fn has_no_rows(&self, table: u16) -> Result<bool, ReadModelError> {
-        let name = schema::quote(&table_of(&self.tables, table)?.name);
-        self.connection
-            .prepare_cached(&format!("SELECT 1 FROM {name} LIMIT 1"))
-            .and_then(|mut statement| statement.query_row([], |_| Ok(())).optional())
-            .map(|found| found.is_none())
-            .map_err(|error| self.fault(Doing::Read, error))
-    }
-
-    pub(super) fn count_rows(&self, table: u16) -> Result<u64, ReadModelError> {
-        let name = schema::quote(&table_of(&self.tables, table)?.name);
-        self.connection
-            .prepare_cached(&format!("SELECT count(*) FROM {name}"))
-            .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)))
-            .map(i64::cast_unsigned)
-            .map_err(|error| self.fault(Doing::Read, error))
     }
 }

@@ -7,8 +7,7 @@
 use retell_contract::key::{decode_key, decode_prefix};
 use retell_contract::value::{ColumnType, Value};
 
-use super::SqliteReadModel;
-use super::fault::Doing;
+use super::read::SqliteRows;
 use super::rows;
 use super::schema::{TableSql, quote};
 use crate::read_model::{KEY_INDEX, KeyedRow, ReadModelError};
@@ -50,9 +49,9 @@ impl<'a> Order<'a> {
     }
 }
 
-impl SqliteReadModel {
+impl SqliteRows {
     pub(super) fn scan_rows(
-        &mut self,
+        &self,
         table: u16,
         index: u16,
         prefix: &[u8],
@@ -73,10 +72,6 @@ impl SqliteReadModel {
             .map(|after| decode_key(after, &order.types))
             .transpose()
             .map_err(|error| refuse("place to go on from", &error))?;
-        if index != KEY_INDEX {
-            self.ensure_index(spec, index)?;
-        }
-
         let mut found = Vec::new();
         let Some(after_values) = after_values else {
             self.run_level(spec, &order, &prefix_values, None, limit, &mut found)?;
@@ -99,7 +94,7 @@ impl SqliteReadModel {
 
     /// Adds rows whose first columns are `same` and whose next column is above `above`, if given.
     fn run_level(
-        &mut self,
+        &self,
         table: &TableSql,
         order: &Order<'_>,
         same: &[Value],
@@ -112,7 +107,7 @@ impl SqliteReadModel {
             return Ok(());
         }
         let sql = level_sql(table, order, same, above);
-        let (path, fault) = (&self.path, |error| self.fault(Doing::Read, error));
+        let (path, fault) = (&self.path, |error| self.fault(error));
         let mut statement = self.connection.prepare_cached(&sql).map_err(fault)?;
         let bound: Vec<Value> = same
             .iter()

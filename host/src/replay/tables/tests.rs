@@ -1,5 +1,5 @@
 //! The tables against a plain map: whatever the cache's budget, the order of puts, deletes, stages,
-//! scans, failures and flushes, the module sees the rows it made.
+//! scans, failures, freezes and flushes, the module sees the rows it made.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ use retell_contract::{ColumnType, Value, encode_key, encode_row};
 
 use super::*;
 use crate::read_model::sqlite::SqliteReadModel;
-use crate::read_model::{KEY_INDEX, Provenance};
+use crate::read_model::{Checkpoint, KEY_INDEX, Provenance};
+use crate::replay::writer::{Flush, Writer};
 
 const PLAIN: u16 = 0;
 const UNIQUE: u16 = 1;
@@ -56,8 +57,17 @@ fn manifest() -> Manifest {
     }
 }
 
-fn tables(folder: &std::path::Path, cache_bytes_max: usize) -> Tables {
-    let provenance = Provenance {
+/// Tables with their writer; what was frozen waits until it is told to write.
+struct Bench {
+    tables: Tables,
+    writer: Writer,
+    frozen: Option<Flush>,
+    flushes: FlushNumber,
+    folder: tempfile::TempDir,
+}
+
+fn provenance() -> Provenance {
+    Provenance {
         projection: "tagged".into(),
         version: "1.0.0".into(),
         build: 1,
@@ -65,10 +75,62 @@ fn tables(folder: &std::path::Path, cache_bytes_max: usize) -> Tables {
         sdk: "0.1.0".into(),
         contract: "0.1.0".into(),
         log_id: "l".into(),
-    };
-    let model = SqliteReadModel::create(&folder.join("m.db"), &manifest(), &provenance, 1)
-        .expect("a fresh read model");
-    Tables::new(&manifest(), Box::new(model), cache_bytes_max, true)
+    }
+}
+
+impl Bench {
+    fn new(cache_bytes_max: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("m.db");
+        let model = SqliteReadModel::create(&path, &manifest(), &provenance(), 1);
+        let model: Box<dyn ReadModel> = Box::new(model.expect("a fresh read model"));
+        let model: SharedModel = Arc::new(Mutex::new(model));
+        Self {
+            tables: Tables::new(&manifest(), model.clone(), cache_bytes_max, true),
+            writer: Writer::new(model, Arc::default()),
+            frozen: None,
+            flushes: 0,
+            folder,
+        }
+    }
+
+    fn freeze(&mut self) {
+        self.write().expect("what was frozen before is sound");
+        self.flushes += 1;
+        self.frozen = Some(Flush {
+            frozen: self.tables.freeze(self.flushes),
+            checkpoint: Checkpoint {
+                position: self.flushes.into(),
+                log_hash: [0; 32],
+            },
+            events_per_s: 0.0,
+        });
+    }
+
+    /// Writes what is frozen.
+    fn write(&mut self) -> Result<(), ReadModelError> {
+        if let Some(flush) = self.frozen.take() {
+            let written = self.writer.write(flush)?;
+            self.tables.committed(written.number);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), ReadModelError> {
+        self.freeze();
+        self.write()
+    }
+
+    /// The process dies: what was not written is lost.
+    fn reopen(&mut self, cache_bytes_max: usize) {
+        self.frozen = None;
+        let path = self.folder.path().join("m.db");
+        let model = SqliteReadModel::open(&path, &manifest(), &provenance(), 1);
+        let model: Box<dyn ReadModel> = Box::new(model.expect("it is there"));
+        let model: SharedModel = Arc::new(Mutex::new(model));
+        self.tables = Tables::new(&manifest(), model.clone(), cache_bytes_max, false);
+        self.writer = Writer::new(model, Arc::default());
+    }
 }
 
 fn key(id: i64) -> Vec<u8> {
@@ -150,7 +212,13 @@ enum Step {
         returned: Vec<(i64, Option<Option<u8>>)>,
         ok: bool,
     },
+    /// Changed rows go into the writer's hands …
+    Freeze,
+    /// … and into the read model.
+    Write,
     Flush,
+    /// All that was not written is lost.
+    Die,
     Scan {
         tag: u8,
         page: u32,
@@ -163,7 +231,10 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (changes.clone(), changes, prop::bool::weighted(0.8))
             .prop_map(|(staged, returned, ok)| Step::Call { staged, returned, ok }),
+        2 => Just(Step::Freeze),
+        2 => Just(Step::Write),
         1 => Just(Step::Flush),
+        1 => Just(Step::Die),
         2 => (0_u8..4, 1_u32..5).prop_map(|(tag, page)| Step::Scan { tag, page }),
     ]
 }
@@ -187,18 +258,17 @@ fn expected_scan(map: &Plain, tag: u8) -> Vec<Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn the_module_sees_what_it_wrote(
         steps in prop::collection::vec(step(), 1..40),
         budget in prop_oneof![Just(0_usize), Just(2_000), Just(1 << 20)],
     ) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut tables = tables(folder.path(), budget);
-        let mut map = Plain::new();
-        let mut position = 0;
+        let mut bench = Bench::new(budget);
+        let (mut map, mut frozen, mut written) = (Plain::new(), Plain::new(), Plain::new());
         for step in steps {
+            let tables = &mut bench.tables;
             match step {
                 Step::Call { staged, returned, ok } => {
                     tables.begin_call(10);
@@ -207,32 +277,48 @@ proptest! {
                         tables.stage(change_set(PLAIN, &staged)).expect("sound");
                         fold(&mut seen, &staged);
                         let prefix = encode_key(&[tag_value(Some(1))]);
-                        prop_assert_eq!(scan_all(&mut tables, 0, &prefix, 2), expected_scan(&seen, 1));
+                        prop_assert_eq!(scan_all(tables, 0, &prefix, 2), expected_scan(&seen, 1));
                     }
                     if ok {
                         tables.merge(&change_set(PLAIN, &returned), 10).expect("sound");
                         fold(&mut seen, &returned);
                         map = seen;
                     } else {
-                        tables.forget_staged();
+                        tables.take_back();
                     }
                 }
+                Step::Freeze => {
+                    if bench.frozen.is_some() {
+                        written = frozen;
+                    }
+                    bench.freeze();
+                    frozen = map.clone();
+                }
+                Step::Write => {
+                    if bench.frozen.is_some() {
+                        written = frozen.clone();
+                    }
+                    bench.write().expect("written");
+                }
                 Step::Flush => {
-                    position += 1;
-                    let checkpoint = Checkpoint { position, log_hash: [0; 32] };
-                    tables.flush(checkpoint, 0.0).expect("flushed");
+                    bench.flush().expect("flushed");
+                    (frozen, written) = (map.clone(), map.clone());
+                }
+                Step::Die => {
+                    bench.reopen(budget);
+                    map = written.clone();
                 }
                 Step::Scan { tag, page } => {
                     tables.begin_call(10);
                     let prefix = encode_key(&[tag_value(Some(tag))]);
-                    prop_assert_eq!(scan_all(&mut tables, 0, &prefix, page), expected_scan(&map, tag));
+                    prop_assert_eq!(scan_all(tables, 0, &prefix, page), expected_scan(&map, tag));
                     let all: Vec<_> = map.iter().map(|(id, tag)| row(*id, *tag)).collect();
-                    prop_assert_eq!(scan_all(&mut tables, KEY_INDEX, &[], page), all);
+                    prop_assert_eq!(scan_all(tables, KEY_INDEX, &[], page), all);
                 }
             }
             for id in 0..20 {
                 let expected = map.get(&id).map(|tag| row(id, *tag)).unwrap_or_default();
-                prop_assert_eq!(read(&mut tables, PLAIN, id), expected);
+                prop_assert_eq!(read(&mut bench.tables, PLAIN, id), expected);
             }
         }
     }
@@ -244,12 +330,11 @@ proptest! {
         cuts in prop::collection::vec(1_usize..6, 30),
         budget in prop_oneof![Just(0_usize), Just(1 << 20)],
     ) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut tables = tables(folder.path(), budget);
+        let mut bench = Bench::new(budget);
         let mut map = Plain::new();
         let mut rest = &changes[..];
-        let mut position = 0;
         for cut in cuts {
+            let tables = &mut bench.tables;
             let (batch, later) = rest.split_at(cut.min(rest.len()));
             rest = later;
             let mut folded = map.clone();
@@ -269,18 +354,19 @@ proptest! {
                 (Ok(()), None) => map = folded,
                 (Err(MergeError::Duplicate { event, .. }), Some(expected)) => {
                     prop_assert_eq!(usize::try_from(event).expect("small"), expected);
-                    tables.forget_staged();
+                    tables.take_back();
                 }
                 (merged, expected) => prop_assert!(false, "{merged:?}, expected {expected:?}"),
             }
-            if cut % 2 == 0 {
-                position += 1;
-                let checkpoint = Checkpoint { position, log_hash: [0; 32] };
-                tables.flush(checkpoint, 0.0).expect("flushed");
+            match cut {
+                1 | 2 => bench.freeze(),
+                3 => bench.write().expect("written"),
+                4 => bench.flush().expect("flushed"),
+                _ => {}
             }
             for id in 0..8 {
                 let expected = map.get(&id).map(|tag| row(id, *tag)).unwrap_or_default();
-                prop_assert_eq!(read(&mut tables, UNIQUE, id), expected);
+                prop_assert_eq!(read(&mut bench.tables, UNIQUE, id), expected);
             }
         }
     }
@@ -288,8 +374,8 @@ proptest! {
 
 #[test]
 fn senseless_change_sets_break_the_contract() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut tables = tables(folder.path(), 1 << 20);
+    let mut bench = Bench::new(1 << 20);
+    let tables = &mut bench.tables;
     let sound = || change_set(PLAIN, &[(1, Some(Some(1))), (2, None)]);
     let spoilt: [fn(&mut ChangeSet); 8] = [
         |set| set.events[1] = 10,
@@ -323,17 +409,9 @@ fn senseless_change_sets_break_the_contract() {
 
 #[test]
 fn a_row_under_a_foreign_key_is_the_modules_fault() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut tables = tables(folder.path(), 1 << 20);
+    let mut bench = Bench::new(1 << 20);
     let mut set = change_set(PLAIN, &[(1, Some(None))]);
     set.rows = row(2, None);
-    tables.merge(&set, 10).expect("its packing is sound");
-    let flushed = tables.flush(
-        Checkpoint {
-            position: 1,
-            log_hash: [0; 32],
-        },
-        0.0,
-    );
-    assert!(flushed.expect_err("refused").is_the_modules_fault());
+    bench.tables.merge(&set, 10).expect("its packing is sound");
+    assert!(bench.flush().expect_err("refused").is_the_modules_fault());
 }

@@ -46,7 +46,8 @@ fn check(model: &mut dyn ReadModel) -> u64 {
     for position in 1..=position {
         expected.extend(changes(position));
     }
-    let found = model
+    let mut reader = model.reader().expect("a reader opens");
+    let found = reader
         .scan(0, KEY_INDEX, &[], None, u32::MAX)
         .expect("scans");
     let found: Vec<_> = found.into_iter().map(|row| (row.key, row.row)).collect();

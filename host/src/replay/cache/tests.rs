@@ -1,0 +1,168 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn cache() -> TableCache {
+    TableCache::new(Absence::new(true))
+}
+
+/// Key, row, and whether it is new.
+type Row<'a> = (&'a [u8], Option<&'a [u8]>, bool);
+
+fn rows(frozen: &[FrozenRow]) -> Vec<Row<'_>> {
+    let mut rows: Vec<_> = frozen
+        .iter()
+        .map(|it| (it.key(), it.row(), it.fresh))
+        .collect();
+    rows.sort();
+    rows
+}
+
+#[test]
+fn a_flush_gets_each_change_once_and_knows_what_is_new() {
+    let mut cache = TableCache::new(Absence::new(false));
+    assert_eq!(cache.get(b"a"), None);
+    cache.remember(b"a", Some(b"old"));
+    cache.change(b"a", Some(b"new"));
+    cache.remember(b"b", None);
+    cache.change(b"b", Some(b"fresh"));
+    cache.change(b"c", Some(b"perhaps there"));
+    cache.remember(b"d", None);
+    cache.change(b"d", Some(b"gone soon"));
+    cache.change(b"d", None);
+    cache.remember(b"a", Some(b"stale"));
+    assert_eq!(cache.get(b"a"), Some(Some(&b"new"[..])));
+    assert_eq!(cache.get(b"d"), Some(None));
+    let frozen = cache.freeze(1);
+    let expected: [Row<'_>; 3] = [
+        (b"a", Some(b"new"), false),
+        (b"b", Some(b"fresh"), true),
+        (b"c", Some(b"perhaps there"), false),
+    ];
+    assert_eq!(rows(&frozen), expected);
+    assert_eq!(cache.dirty_bytes(), 0);
+    assert_eq!(cache.freeze(2).len(), 0);
+    cache.change(b"b", None);
+    let removed = cache.freeze(3);
+    assert_eq!(rows(&removed), [(&b"b"[..], None, false)]);
+}
+
+#[test]
+fn the_writer_keeps_the_row_it_was_given() {
+    let mut cache = cache();
+    cache.change(b"key", Some(b"first"));
+    let frozen = cache.freeze(1);
+    cache.change(b"key", Some(b"other"));
+    assert_eq!(frozen[0].row(), Some(&b"first"[..]));
+    assert_eq!(cache.get(b"key"), Some(Some(&b"other"[..])));
+}
+
+#[test]
+fn memory_is_counted_both_ways() {
+    let mut cache = cache();
+    cache.change(b"key", Some(&[0; 100]));
+    let one = cache.bytes();
+    cache.change(b"key", Some(&[0; 50]));
+    assert_eq!(cache.bytes(), one - 50);
+    assert_eq!(cache.dirty_bytes(), cache.bytes());
+    drop(cache.freeze(1));
+    cache.evict(0, |_, _, _| panic!("it is frozen, not clean"));
+    cache.committed(1);
+    cache.evict(0, |_, _, _| {});
+    assert_eq!((cache.bytes(), cache.dirty_bytes()), (0, 0));
+    assert_eq!(cache.get(b"key"), None, "it is in the table");
+    assert_eq!(cache.get(b"other"), Some(None), "it never was");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Change(u8, Option<u8>),
+    /// Changes that are taken back, last one first.
+    Undone(Vec<(u8, Option<u8>)>),
+    Freeze,
+    Commit,
+    Evict(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let change = || (0_u8..24, prop::option::of(any::<u8>()));
+    prop_oneof![
+        8 => change().prop_map(|(key, row)| Step::Change(key, row)),
+        2 => prop::collection::vec(change(), 1..5).prop_map(Step::Undone),
+        2 => Just(Step::Freeze),
+        2 => Just(Step::Commit),
+        2 => (0_usize..2_000).prop_map(Step::Evict),
+    ]
+}
+
+fn key(key: u8) -> Vec<u8> {
+    vec![key; 1 + usize::from(key % 11)]
+}
+
+fn row(row: u8) -> Vec<u8> {
+    vec![row; usize::from(row % 5)]
+}
+
+proptest! {
+    /// Beside a table that gets what is frozen, when it is committed: what the cache knows is the
+    /// truth, what it has forgotten the table has, and what it says of the table is so.
+    #[test]
+    fn what_is_not_known_here_is_in_the_table(steps in prop::collection::vec(step(), 1..120)) {
+        let mut cache = cache();
+        let mut truth: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        let mut table = truth.clone();
+        let mut writer: Option<Vec<FrozenRow>> = None;
+        let mut flushes = 0;
+        for step in steps {
+            match step {
+                Step::Change(at, change) => {
+                    let change = change.map(row);
+                    cache.change(&key(at), change.as_deref());
+                    match change {
+                        Some(row) => truth.insert(key(at), row),
+                        None => truth.remove(&key(at)),
+                    };
+                }
+                Step::Undone(changes) => {
+                    let mut journal = Vec::new();
+                    for (at, change) in changes {
+                        journal.push((key(at), cache.before(&key(at))));
+                        cache.change(&key(at), change.map(row).as_deref());
+                    }
+                    while let Some((key, before)) = journal.pop() {
+                        cache.restore(&key, before);
+                    }
+                }
+                Step::Freeze if writer.is_none() => {
+                    flushes += 1;
+                    writer = Some(cache.freeze(flushes));
+                }
+                Step::Commit => if let Some(frozen) = writer.take() {
+                    for it in &frozen {
+                        let was_there = match it.row() {
+                            Some(row) => table.insert(it.key().to_vec(), row.to_vec()).is_some(),
+                            None => table.remove(it.key()).is_some(),
+                        };
+                        prop_assert!(!(it.fresh && was_there), "{:?} is not new", it.key());
+                    }
+                    cache.committed(flushes);
+                },
+                Step::Freeze => {}
+                Step::Evict(bytes_max) => cache.evict(bytes_max, |_, _, _| {}),
+            }
+            for at in 0..24 {
+                let expected = truth.get(&key(at)).map(Vec::as_slice);
+                match cache.get(&key(at)) {
+                    Some(known) => prop_assert_eq!(known, expected),
+                    None => prop_assert_eq!(table.get(&key(at)).map(Vec::as_slice), expected),
+                }
+            }
+            let known: usize = cache.slots.iter().flatten().map(Slot::cost).sum();
+            let dirty = cache.slots.iter().flatten().filter(|slot| slot.dirty);
+            prop_assert_eq!(cache.bytes(), known);
+            prop_assert_eq!(cache.dirty_bytes(), dirty.map(Slot::cost).sum::<usize>());
+        }
+    }
+}

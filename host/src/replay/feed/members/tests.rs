@@ -1,0 +1,157 @@
+use super::*;
+use crate::replay::feed::Read;
+
+const SETTINGS: FeedSettings = FeedSettings {
+    threads: 2,
+    batch_events_max: 100,
+    batch_bytes_max: 1 << 20,
+    distance_min: 1,
+};
+
+fn asks() -> Arc<Asks> {
+    Asks::new(&crate::read_model::conformance::people())
+}
+
+fn join(members: &mut Members, after: Position, limit: Position) -> u64 {
+    let member = members.join(asks(), after, false, Arc::default());
+    assert!(!matches!(members.next(member, limit), Next::Window(_)));
+    member
+}
+
+/// Who got the window, and where it is.
+fn claim(members: &mut Members) -> Option<(Vec<u64>, Position, Position)> {
+    let claim = members.claim(&SETTINGS)?;
+    Some((claim.plan.members.clone(), claim.after, claim.end))
+}
+
+fn window(end: Position, bytes: usize) -> Window {
+    let batch = crate::replay::parsers::Parser::new(&[asks()])
+        .parse(&crate::log::EventChunk::new(1, 1), 0..0)
+        .pop()
+        .expect("one module")
+        .batch;
+    Window {
+        end,
+        read: Some(Box::new(Read {
+            batch,
+            reached: end,
+            reached_hash: [0; 32],
+            bytes,
+        })),
+    }
+}
+
+fn fetch(members: &mut Members, member: u64, limit: Position) -> Option<Position> {
+    match members.next(member, limit) {
+        Next::Window(window) => Some(window.end),
+        Next::Wait | Next::Nothing => None,
+    }
+}
+
+#[test]
+fn windows_come_in_order_though_they_are_read_in_any() {
+    let mut members = Members::new(2);
+    let one = join(&mut members, 0, 250);
+    for expected in [(0, 100), (100, 200), (200, 250)] {
+        let (who, after, end) = claim(&mut members).expect("there is more to read");
+        assert_eq!((who, (after, end)), (vec![one], expected));
+    }
+    assert!(claim(&mut members).is_none());
+    members.deliver(one, window(200, 1));
+    assert_eq!(fetch(&mut members, one, 250), None);
+    members.deliver(one, window(100, 1));
+    assert_eq!(fetch(&mut members, one, 250), Some(100));
+    assert_eq!(fetch(&mut members, one, 250), Some(200));
+    assert!(matches!(members.next(one, 250), Next::Wait));
+    members.deliver(one, window(250, 1));
+    assert_eq!(fetch(&mut members, one, 250), Some(250));
+    assert!(matches!(members.next(one, 250), Next::Nothing));
+}
+
+#[test]
+fn no_more_is_read_ahead_than_the_threads_need() {
+    let mut members = Members::new(2);
+    join(&mut members, 0, Position::MAX);
+    let claims = std::iter::from_fn(|| claim(&mut members)).take(100);
+    assert_eq!(claims.count(), 5);
+}
+
+#[test]
+fn members_that_are_close_meet_and_read_together() {
+    let mut members = Members::new(2);
+    let ahead = join(&mut members, 300, 100_000);
+    let behind = join(&mut members, 0, 100_000);
+    for expected in [0, 100, 200] {
+        let (who, after, end) = claim(&mut members).expect("there is more");
+        assert_eq!((who, after), (vec![behind], expected));
+        members.deliver(behind, window(end, 1));
+        fetch(&mut members, behind, 100_000).expect("it was delivered");
+    }
+    let (who, after, _) = claim(&mut members).expect("there is more");
+    assert_eq!((who, after), (vec![ahead, behind], 300));
+}
+
+#[test]
+fn members_far_apart_take_turns() {
+    let mut members = Members::new(2);
+    let far = join(&mut members, 10 * MEETING_DISTANCE, Position::MAX);
+    let near = join(&mut members, 0, Position::MAX);
+    let mut turns: Vec<u64> = (0..4)
+        .map(|_| claim(&mut members).expect("there is more").0[0])
+        .collect();
+    turns.sort_unstable();
+    assert_eq!(turns, [far, far, near, near]);
+}
+
+#[test]
+fn who_is_slow_is_left_behind_and_goes_on_by_itself() {
+    let mut members = Members::new(2);
+    let fast = join(&mut members, 0, Position::MAX);
+    let slow = join(&mut members, 0, Position::MAX);
+    let bytes = limits::FEED_QUEUE_BYTES_MAX / 8;
+    let mut together = 0;
+    let mut alone = 0;
+    for _ in 0..20 {
+        let (who, _, end) = claim(&mut members).expect("the fast one has room");
+        for &member in &who {
+            members.deliver(member, window(end, bytes));
+        }
+        fetch(&mut members, fast, Position::MAX).expect("it was delivered");
+        if who == [fast, slow] {
+            assert_eq!(alone, 0, "once left behind it is on its own");
+            together += 1;
+        } else {
+            assert_eq!(who, [fast]);
+            alone += 1;
+        }
+    }
+    assert_eq!((together, alone), (8, 12));
+    // It works off what it has, and then reads for itself from there.
+    while fetch(&mut members, slow, Position::MAX).is_some() {}
+    let (who, after, _) = claim(&mut members).expect("it has room again");
+    assert_eq!((who, after), (vec![slow], 800));
+}
+
+#[test]
+fn urgent_ones_go_first() {
+    let mut members = Members::new(2);
+    join(&mut members, 0, Position::MAX);
+    let urgent = members.join(asks(), 10 * MEETING_DISTANCE, true, Arc::default());
+    assert!(matches!(members.next(urgent, Position::MAX), Next::Wait));
+    for _ in 0..3 {
+        assert_eq!(claim(&mut members).expect("there is more").0, [urgent]);
+    }
+}
+
+#[test]
+fn who_has_left_gets_nothing_and_harms_nobody() {
+    let mut members = Members::new(2);
+    let (stays, leaves) = (join(&mut members, 0, 500), join(&mut members, 0, 500));
+    let (who, _, end) = claim(&mut members).expect("there is more");
+    assert_eq!(who, [stays, leaves]);
+    members.leave(leaves);
+    members.deliver(leaves, window(end, 1));
+    members.deliver(stays, window(end, 1));
+    assert_eq!(fetch(&mut members, stays, 500), Some(end));
+    assert_eq!(claim(&mut members).expect("there is more").0, [stays]);
+}

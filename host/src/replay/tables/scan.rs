@@ -1,0 +1,93 @@
+//! Scans: the rows that the cache knows, in order, with the read model's rows between them that it
+//! does not know.
+
+use std::sync::PoisonError;
+
+use super::{Tables, push_packed, sort_error, table_number};
+use crate::read_model::{KEY_INDEX, KeyedRow};
+use crate::wasm::{PackedRows, RowSourceError};
+
+impl Tables {
+    /// Appends one page of a scan.
+    pub(super) fn scan_merged(
+        &mut self,
+        table: usize,
+        index: u16,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+        page: &mut PackedRows,
+    ) -> Result<(), RowSourceError> {
+        let checked = self.all[table].shape.check_scan(index, prefix, after);
+        checked
+            .and_then(|()| self.all[table].order(index))
+            .map_err(sort_error)?;
+        if self.all[table].cache.is_complete() {
+            let (cache, order) = self.all[table].in_order(index);
+            let known = order.range(prefix, after);
+            let rows = known.filter_map(|(_, slot)| cache.row_in(slot));
+            return rows.take(limit).try_for_each(|row| push_packed(page, row));
+        }
+        self.ensure_index(table, index)?;
+        let mut reached = after.map(<[u8]>::to_vec);
+        loop {
+            let from = reached.clone();
+            let wanted = limit - page.row_ends.len();
+            let asked = u32::try_from(wanted).unwrap_or(u32::MAX);
+            let stored = self
+                .reader()
+                .and_then(|reader| {
+                    reader.scan(table_number(table), index, prefix, from.as_deref(), asked)
+                })
+                .map_err(sort_error)?;
+            let last_page = stored.len() < wanted;
+            let (cache, order) = self.all[table].in_order(index);
+            let shape = &self.all[table].shape;
+            let mut known = order
+                .range(prefix, from.as_deref())
+                .filter_map(|(place, slot)| Some((place, cache.row_in(slot)?)))
+                .peekable();
+            for KeyedRow { key, row } in stored {
+                let place = shape.place_of(index, &row, &key).map_err(sort_error)?;
+                while page.row_ends.len() < limit
+                    && let Some((_, earlier)) = known.next_if(|(at, _)| *at < place.as_slice())
+                {
+                    push_packed(page, earlier)?;
+                }
+                if page.row_ends.len() >= limit {
+                    return Ok(());
+                }
+                // What the cache knows of a key is newer, wherever it stands now.
+                if !cache.knows(&key) {
+                    push_packed(page, &row)?;
+                } else if let Some((_, row)) = known.next_if(|(at, _)| *at == place.as_slice()) {
+                    push_packed(page, row)?;
+                }
+                reached = Some(place);
+            }
+            if last_page {
+                let rest = known.take(limit - page.row_ends.len());
+                return rest
+                    .map(|(_, row)| row)
+                    .try_for_each(|row| push_packed(page, row));
+            }
+            if page.row_ends.len() >= limit {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Has the read model build the index if it was deferred until now.
+    fn ensure_index(&mut self, table: usize, index: u16) -> Result<(), RowSourceError> {
+        if index == KEY_INDEX || self.all[table].has_index(index) {
+            return Ok(());
+        }
+        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        model
+            .ensure_index(table_number(table), index)
+            .map_err(sort_error)?;
+        drop(model);
+        self.all[table].note_index(index);
+        Ok(())
+    }
+}

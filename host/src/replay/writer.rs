@@ -1,0 +1,214 @@
+//! The writer: takes frozen rows, sorts them by key, and writes them with the checkpoint in one
+//! transaction. While replaying it does so on a thread of its own, so that the fold goes on; a
+//! version that is followed waits for it, so that a flush is over when it returns.
+
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+
+use super::cache::{FlushNumber, FrozenRow};
+use super::priority::Priority;
+use super::shape::Shape;
+use super::tables::SharedModel;
+use crate::read_model::{Checkpoint, ReadModel, ReadModelError, RowChange};
+
+/// Rows written between two looks at whether somebody more urgent waits.
+const ROWS_PER_TURN: usize = 4_096;
+
+/// What changed since the flush before, in the writer's hands.
+#[derive(Debug)]
+pub(super) struct Frozen {
+    pub(super) number: FlushNumber,
+    pub(super) tables: Vec<FrozenTable>,
+}
+
+/// The changed rows of one table.
+#[derive(Debug)]
+pub(super) struct FrozenTable {
+    pub(super) number: u16,
+    pub(super) shape: Arc<Shape>,
+    pub(super) rows: Vec<FrozenRow>,
+}
+
+/// What a flush reached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    pub(super) number: FlushNumber,
+    pub(super) checkpoint: Checkpoint,
+}
+
+/// One flush: what to write, and up to where that is everything.
+pub(super) struct Flush {
+    pub(super) frozen: Frozen,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) events_per_s: f64,
+}
+
+/// Writes a read model, one flush at a time.
+pub(super) struct Writer {
+    model: SharedModel,
+    priority: Arc<Priority>,
+    running: Option<JoinHandle<Result<Written, ReadModelError>>>,
+}
+
+impl Writer {
+    pub(super) fn new(model: SharedModel, priority: Arc<Priority>) -> Self {
+        Self {
+            model,
+            priority,
+            running: None,
+        }
+    }
+
+    /// Writes a flush and waits for it. None may be running.
+    pub(super) fn write(&mut self, flush: Flush) -> Result<Written, ReadModelError> {
+        write(&self.model, flush, &|| {})
+    }
+
+    /// Begins a flush on a thread of its own. None may be running.
+    pub(super) fn begin(&mut self, flush: Flush) {
+        let (model, priority) = (self.model.clone(), self.priority.clone());
+        let run = move || write(&model, flush, &|| priority.give_way());
+        let thread = std::thread::Builder::new()
+            .name("retell-writer".to_owned())
+            .spawn(run)
+            .expect("a process that can't start a thread can't go on");
+        self.running = Some(thread);
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// The flush that ended since the last look, if one did.
+    pub(super) fn ended(&mut self) -> Option<Result<Written, ReadModelError>> {
+        let thread = self.running.take_if(|thread| thread.is_finished())?;
+        Some(join(thread))
+    }
+
+    /// Waits for the flush that is running, if one is.
+    pub(super) fn wait(&mut self) -> Option<Result<Written, ReadModelError>> {
+        self.running.take().map(join)
+    }
+}
+
+impl Drop for Writer {
+    /// Nothing of the read model is in use once its writer is gone.
+    fn drop(&mut self) {
+        if let Some(thread) = self.running.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn join(thread: JoinHandle<Result<Written, ReadModelError>>) -> Result<Written, ReadModelError> {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn write(
+    model: &SharedModel,
+    mut flush: Flush,
+    give_way: &dyn Fn(),
+) -> Result<Written, ReadModelError> {
+    for table in &mut flush.frozen.tables {
+        sort(&mut table.rows);
+    }
+    let mut model = model.lock().unwrap_or_else(PoisonError::into_inner);
+    let written = flush
+        .frozen
+        .tables
+        .iter()
+        .try_for_each(|table| write_table(&mut **model, table, give_way))
+        .and_then(|()| model.commit(flush.checkpoint, flush.events_per_s));
+    if let Err(error) = written {
+        model.rollback();
+        return Err(error);
+    }
+    Ok(Written {
+        number: flush.frozen.number,
+        checkpoint: flush.checkpoint,
+    })
+}
+
+/// Sorts by key. Most keys differ early, so the first bytes are compared as one number, without a
+/// look at where the rest lies.
+fn sort(rows: &mut Vec<FrozenRow>) {
+    let mut keyed: Vec<(u128, FrozenRow)> = std::mem::take(rows)
+        .into_iter()
+        .map(|row| (first_bytes(row.key()), row))
+        .collect();
+    keyed.sort_unstable_by(|(first, a), (second, b)| {
+        first.cmp(second).then_with(|| a.key().cmp(b.key()))
+    });
+    *rows = keyed.into_iter().map(|(_, row)| row).collect();
+}
+
+fn first_bytes(key: &[u8]) -> u128 {
+    let mut bytes = [0; 16];
+    let length = key.len().min(16);
+    bytes[..length].copy_from_slice(&key[..length]);
+    u128::from_be_bytes(bytes)
+}
+
+fn write_table(
+    model: &mut dyn ReadModel,
+    table: &FrozenTable,
+    give_way: &dyn Fn(),
+) -> Result<(), ReadModelError> {
+    // Where values are unique the model must see all changes at once: rows may swap theirs.
+    let turn = if table.shape.has_unique {
+        table.rows.len()
+    } else {
+        ROWS_PER_TURN
+    };
+    let mut changes = Vec::with_capacity(turn.min(table.rows.len()));
+    for rows in table.rows.chunks(turn) {
+        changes.clear();
+        for row in rows {
+            if let Some(bytes) = row.row() {
+                table.shape.check_key(row.key(), bytes)?;
+            }
+            changes.push(RowChange {
+                table: table.number,
+                key: row.key(),
+                row: row.row(),
+                fresh: row.fresh,
+            });
+        }
+        model.write(&changes)?;
+        give_way();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::absence::Absence;
+    use crate::replay::cache::TableCache;
+
+    #[test]
+    fn rows_are_sorted_by_their_whole_keys() {
+        let mut cache = TableCache::new(Absence::new(true));
+        let long = |last: u8| [[7; 20].as_slice(), &[last]].concat();
+        let mut keys = vec![
+            long(2),
+            vec![],
+            vec![7; 20],
+            vec![7; 16],
+            vec![0],
+            long(1),
+            vec![0, 0],
+            vec![255],
+        ];
+        for key in &keys {
+            cache.change(key, Some(b"row"));
+        }
+        let mut rows = cache.freeze(1);
+        sort(&mut rows);
+        keys.sort();
+        let sorted: Vec<&[u8]> = rows.iter().map(FrozenRow::key).collect();
+        assert_eq!(sorted, keys);
+    }
+}
