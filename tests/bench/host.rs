@@ -10,7 +10,7 @@ use retell::clock;
 use retell::lifecycle::state::{Halt, State};
 use retell::lifecycle::{Access, Host, Places, Scope, View};
 use retell::log::sqlite::{OpenMode, SqliteLog};
-use retell::replay::Settings;
+use retell::replay::{Feed, FeedSettings, Settings};
 use retell::wasm::{Engine, Module};
 use tempfile::TempDir;
 
@@ -53,6 +53,7 @@ impl Instance {
         SqliteLog::open(&path, OpenMode::CreateIfMissing).await?;
         let (catalog, _) = SqliteCatalog::open_or_create(&path).await?;
         let host = Host {
+            feed: Feed::new(log.clone(), FeedSettings::default()),
             log,
             catalog: Arc::new(catalog),
             engine: engine.clone(),

@@ -32,7 +32,7 @@ fn what_a_module_says_of_itself() {
     it.write("shop.wasm", module(&said));
     insta::assert_snapshot!(it.shows(&["inspect", "shop.wasm"]), @r#"
     exit 0
-    shop@2.1.0 (235871 bytes)
+    shop@2.1.0 (SIZE)
     digest    DIGEST
     contract  0.1.0 (built with retell-sdk none)
     events

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::instance::Instance;
 
 impl Instance {
-    /// What a user sees, without times, rates, digests, ids and the place of this instance.
+    /// What a user sees, without times, rates, sizes, digests, ids and the place of this instance.
     pub(crate) fn shows(&self, args: &[&str]) -> String {
         steady(&self.says(args), self)
     }
@@ -25,7 +25,7 @@ pub(crate) fn steady(text: &str, instance: &Instance) -> String {
         .lines()
         .map(|line| {
             let line = line.split(' ').map(word).collect::<Vec<_>>().join(" ");
-            timeless(&line) + "\n"
+            sizeless(&timeless(&line)) + "\n"
         })
         .collect()
 }
@@ -53,6 +53,16 @@ fn timeless(line: &str) -> String {
         }
         _ => line.to_owned(),
     }
+}
+
+/// `… (235871 bytes)` without the number, which is the compiler's.
+fn sizeless(line: &str) -> String {
+    let Some(rest) = line.strip_suffix(" bytes)") else {
+        return line.to_owned();
+    };
+    rest.trim_end_matches(|c: char| c.is_ascii_digit())
+        .to_owned()
+        + "SIZE)"
 }
 
 /// The names of an object's keys, in the order in which they are printed.
