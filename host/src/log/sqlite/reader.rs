@@ -98,10 +98,7 @@ impl SqliteReader {
         chunk.reached = after;
         while chunk.reached < up_to && !is_full(chunk) {
             match self.pace {
-                Pace::Scan => {
-                    self.scan(up_to, chunk)?;
-                    break;
-                }
+                Pace::Scan => return self.scan(up_to, chunk),
                 Pace::Windows(width) => {
                     if !self.window(width, up_to, chunk)? {
                         break;
@@ -112,22 +109,35 @@ impl SqliteReader {
         Ok(None)
     }
 
-    /// Looks at one position after the other.
-    fn scan(&mut self, up_to: Position, chunk: &mut EventChunk) -> rusqlite::Result<()> {
+    /// Looks at one position after the other. Positions have no gaps, so they are counted and only
+    /// the last one is looked at; where it is not what was counted, that is where the log ends.
+    fn scan(
+        &mut self,
+        up_to: Position,
+        chunk: &mut EventChunk,
+    ) -> rusqlite::Result<Option<Position>> {
         let (began, before) = (chunk.reached, chunk.len());
         let up_to = up_to.min(began.saturating_add(SCANNED_MAX));
         let mut statement = self.connection.prepare_cached(&self.columns.scan)?;
-        let mut rows = statement.query((began, up_to))?;
-        while let Some(row) = rows.next()? {
-            let position = row.get(0)?;
+        let mut rows = statement.query([began])?;
+        let mut position = began;
+        loop {
+            let Some(row) = rows.next()? else {
+                return Ok(Some(position));
+            };
+            position += 1;
             let code = self.names.code(row.get_ref(1)?.as_bytes()?, chunk)?;
-            if let Some(code) = code
-                && !push(row, position, code, self.columns.parts, chunk)?
-            {
-                break;
+            let fits = match code {
+                Some(code) => push(row, position, code, self.columns.parts, chunk)?,
+                None => true,
+            };
+            if fits {
+                chunk.reached = position;
             }
-            chunk.reached = position;
-            if is_full(chunk) {
+            if !fits || position >= up_to || is_full(chunk) {
+                if row.get::<_, Position>(0)? != position {
+                    return Ok(Some(began));
+                }
                 break;
             }
         }
@@ -140,7 +150,7 @@ impl SqliteReader {
         {
             self.pace = Pace::Windows(looked_at * 2);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Looks at the wanted types only, within the next `width` positions. `false`: the chunk is
@@ -306,8 +316,7 @@ impl Columns {
         Self {
             parts,
             scan: format!(
-                "{columns} FROM events NOT INDEXED
-                 WHERE position > ?1 AND position <= ?2 ORDER BY position"
+                "{columns} FROM events NOT INDEXED WHERE position > ?1 ORDER BY position"
             ),
             fetch: format!("{columns} FROM events WHERE position = ?1"),
             window: format!(
