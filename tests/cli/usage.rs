@@ -138,6 +138,11 @@ fn help_of_the_lifecycle() {
               
               [env: RETELL_READ_MODELS=]
 
+          --replay-threads <N>
+              Threads that read ahead for replays; 0: each replay reads for itself [default: one per core]
+              
+              [env: RETELL_REPLAY_THREADS=]
+
           --json
               Print data as JSON
 

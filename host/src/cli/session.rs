@@ -26,8 +26,13 @@ pub(crate) async fn open_host(context: &Context, mode: OpenMode) -> anyhow::Resu
     let catalog = open_catalog(&config.log_path).await?;
     let engine = Engine::new(&config.cache())?;
     let log = Arc::new(log);
+    let reading = FeedSettings::default();
+    let reading = FeedSettings {
+        threads: config.replay_threads.unwrap_or(reading.threads),
+        ..reading
+    };
     Ok(Arc::new(Host {
-        feed: Feed::new(log.clone(), FeedSettings::default()),
+        feed: Feed::new(log.clone(), reading),
         log,
         catalog: Arc::new(catalog),
         engine,
