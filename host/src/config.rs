@@ -21,14 +21,19 @@ pub struct Flags {
     /// Where new versions get their read models: a folder
     #[arg(long, global = true, value_name = "URL", env = "RETELL_READ_MODELS")]
     pub read_models: Option<String>,
-    /// Threads that read ahead for replays; 0: each replay reads for itself [default: one per core]
-    #[arg(long, global = true, hide_short_help = true, value_name = "N", env = "RETELL_REPLAY_THREADS",
-        value_parser = clap::value_parser!(u16).range(0..=REPLAY_THREADS_MAX))]
-    pub replay_threads: Option<u16>,
+    /// Threads that read ahead for replays, 0 for none [default: one per core]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        env = "RETELL_THREADS",
+        value_parser = clap::value_parser!(u16).range(0..=THREADS_MAX)
+    )]
+    pub threads: Option<u16>,
 }
 
 /// Each has its own connection to the log.
-const REPLAY_THREADS_MAX: i64 = 256;
+const THREADS_MAX: i64 = 256;
 
 /// A setting that makes no sense, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +55,8 @@ pub struct Config {
     pub log_path: PathBuf,
     /// New builds get their databases here; a build remembers its own.
     pub read_models: PathBuf,
-    /// None: as many as there are cores.
-    pub replay_threads: Option<usize>,
+    /// That read ahead for replays; none: as many as there are cores.
+    pub threads: Option<usize>,
 }
 
 impl Config {
@@ -73,7 +78,7 @@ impl Config {
             data: flags.data.clone(),
             log_path,
             read_models,
-            replay_threads: flags.replay_threads.map(usize::from),
+            threads: flags.threads.map(usize::from),
         })
     }
 

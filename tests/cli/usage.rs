@@ -64,6 +64,7 @@ fn all_commands_are_listed() {
           --data <DIR>         Folder of the instance: `log.db`, `read-models/` and `cache/` [env: RETELL_DATA=] [default: ./retell-data]
           --log <URL>          Another event log: `sqlite:///path/to/log.db` [env: RETELL_LOG=]
           --read-models <URL>  Where new versions get their read models: a folder [env: RETELL_READ_MODELS=]
+          --threads <N>        Threads that read ahead for replays, 0 for none [default: one per core] [env: RETELL_THREADS=]
           --json               Print data as JSON
       -q, --quiet              Say less on stderr
       -v, --verbose...         Say more on stderr (-vv for all)
@@ -138,10 +139,10 @@ fn help_of_the_lifecycle() {
               
               [env: RETELL_READ_MODELS=]
 
-          --replay-threads <N>
-              Threads that read ahead for replays; 0: each replay reads for itself [default: one per core]
+          --threads <N>
+              Threads that read ahead for replays, 0 for none [default: one per core]
               
-              [env: RETELL_REPLAY_THREADS=]
+              [env: RETELL_THREADS=]
 
           --json
               Print data as JSON
@@ -176,6 +177,7 @@ fn help_of_the_lifecycle() {
     Options of every command:
           --log <URL>          Another event log: `sqlite:///path/to/log.db` [env: RETELL_LOG=]
           --read-models <URL>  Where new versions get their read models: a folder [env: RETELL_READ_MODELS=]
+          --threads <N>        Threads that read ahead for replays, 0 for none [default: one per core] [env: RETELL_THREADS=]
           --json               Print data as JSON
       -q, --quiet              Say less on stderr
       -v, --verbose...         Say more on stderr (-vv for all)
@@ -203,6 +205,7 @@ fn help_of_the_lifecycle() {
     Options of every command:
           --log <URL>          Another event log: `sqlite:///path/to/log.db` [env: RETELL_LOG=]
           --read-models <URL>  Where new versions get their read models: a folder [env: RETELL_READ_MODELS=]
+          --threads <N>        Threads that read ahead for replays, 0 for none [default: one per core] [env: RETELL_THREADS=]
           --json               Print data as JSON
       -q, --quiet              Say less on stderr
       -v, --verbose...         Say more on stderr (-vv for all)

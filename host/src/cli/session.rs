@@ -28,7 +28,7 @@ pub(crate) async fn open_host(context: &Context, mode: OpenMode) -> anyhow::Resu
     let log = Arc::new(log);
     let reading = FeedSettings::default();
     let reading = FeedSettings {
-        threads: config.replay_threads.unwrap_or(reading.threads),
+        threads: config.threads.unwrap_or(reading.threads),
         ..reading
     };
     Ok(Arc::new(Host {
