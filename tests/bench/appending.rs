@@ -163,6 +163,7 @@ fn write_ndjson(path: &Path, count: u64) -> anyhow::Result<u64> {
         file.write_all(b"\n")?;
         lines += 1;
     }
-    file.flush()?;
+    // Else the first syncs of the log wait for it.
+    file.into_inner()?.sync_all()?;
     Ok(lines)
 }

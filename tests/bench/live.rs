@@ -30,16 +30,32 @@ const LOOK_INTERVAL: Duration = Duration::from_micros(200);
 #[derive(Debug)]
 pub(crate) struct Latencies(Vec<Duration>);
 
-/// When an event was given to the log, and where it came to be.
-type Appended = (Instant, Position);
+/// What came of the events of one phase.
+#[derive(Debug)]
+pub(crate) struct Phase {
+    /// From the call to the append's return.
+    pub(crate) append: Latencies,
+    /// From the call until the reader saw it.
+    pub(crate) visible: Latencies,
+}
+
+/// One event: when it was given to the log, how long that took, and where it came to be.
+struct Appended {
+    called: Instant,
+    took: Duration,
+    position: Position,
+}
+
 /// What the reader saw first when.
 type Seen = (Instant, Position);
 
 /// Latencies of `events` events alone, then of as many as come while all other folds are deployed.
-pub(crate) fn run(bench: &Bench, events: u32) -> anyhow::Result<[Latencies; 2]> {
+pub(crate) fn run(bench: &Bench, events: u32) -> anyhow::Result<[Phase; 2]> {
     let folder = tempfile::tempdir_in(&bench.folder)?;
     let path = folder.path().join("log.db");
     std::fs::copy(bench.log.path(), &path)?;
+    // Else the first syncs of the log wait for the copy.
+    std::fs::File::open(&path)?.sync_all()?;
     let hot = host::module(&bench.engine, HOT.guest)?;
     let others = FOLDS
         .iter()
@@ -84,11 +100,11 @@ async fn measure(
     model: &Path,
     events: u32,
     others: &[Vec<u8>],
-) -> anyhow::Result<[Latencies; 2]> {
+) -> anyhow::Result<[Phase; 2]> {
     let log = &instance.host.log;
     let watch = Watch::start(model)?;
     let appended = append(log, || false, events).await?;
-    let alone = latencies(&appended, &watch.until(last(&appended)?)?)?;
+    let alone = Phase::new(&appended, &watch.until(last(&appended)?)?)?;
 
     let watch = Watch::start(model)?;
     let deployed_all = AtomicBool::new(false);
@@ -101,7 +117,7 @@ async fn measure(
     };
     let appending = append(log, || deployed_all.load(Ordering::Relaxed), u32::MAX);
     let ((), appended) = tokio::try_join!(replays, appending)?;
-    let beside = latencies(&appended, &watch.until(last(&appended)?)?)?;
+    let beside = Phase::new(&appended, &watch.until(last(&appended)?)?)?;
     Ok([alone, beside])
 }
 
@@ -126,7 +142,11 @@ async fn append(
             };
             let called = Instant::now();
             let appended = log.append(request).await?;
-            anyhow::Ok((called, appended.first().context("no position")?))
+            anyhow::Ok(Appended {
+                called,
+                took: called.elapsed(),
+                position: appended.first().context("no position")?,
+            })
         });
     }
     let mut appended = Vec::new();
@@ -148,7 +168,7 @@ fn bid(number: u32) -> NewEvent {
 }
 
 fn last(appended: &[Appended]) -> anyhow::Result<Position> {
-    let positions = appended.iter().map(|it| it.1);
+    let positions = appended.iter().map(|it| it.position);
     positions.max().context("nothing was appended")
 }
 
@@ -193,18 +213,27 @@ fn read_only(model: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(model, OpenFlags::SQLITE_OPEN_READ_ONLY)
 }
 
-fn latencies(appended: &[Appended], seen: &[Seen]) -> anyhow::Result<Latencies> {
-    let mut all = Vec::with_capacity(appended.len());
-    for (called, position) in appended {
-        let first = seen.partition_point(|it| it.1 < *position);
-        let (at, _) = seen.get(first).context("an event was never seen")?;
-        all.push(at.saturating_duration_since(*called));
+impl Phase {
+    fn new(appended: &[Appended], seen: &[Seen]) -> anyhow::Result<Self> {
+        let visible = |event: &Appended| {
+            let first = seen.partition_point(|it| it.1 < event.position);
+            let (at, _) = seen.get(first).context("an event was never seen")?;
+            Ok(at.saturating_duration_since(event.called))
+        };
+        let visible = appended.iter().map(visible);
+        Ok(Self {
+            append: Latencies::new(appended.iter().map(|it| it.took).collect()),
+            visible: Latencies::new(visible.collect::<anyhow::Result<_>>()?),
+        })
     }
-    all.sort();
-    Ok(Latencies(all))
 }
 
 impl Latencies {
+    fn new(mut all: Vec<Duration>) -> Self {
+        all.sort();
+        Self(all)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

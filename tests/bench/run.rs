@@ -19,7 +19,7 @@ pub(crate) struct Bench {
     pub(crate) runtime: Runtime,
     pub(crate) engine: Engine,
     pub(crate) log: Arc<SqliteLog>,
-    /// Logs, compiled code, and the runs' own folders.
+    /// Where each run makes a folder of its own, and removes it.
     pub(crate) folder: PathBuf,
     pub(crate) repetitions: usize,
 }

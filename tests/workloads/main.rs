@@ -88,8 +88,8 @@ fn a_module_that_does_nothing_takes_every_event() {
 fn every_event_becomes_visible_alone_and_beside_replays() {
     let (bench, _folder) = bench();
     let [alone, beside] = live::run(&bench, 100).expect("events become visible");
-    assert_eq!(alone.len(), 100);
-    assert!(beside.len() > 0);
+    assert_eq!(alone.visible.len(), 100);
+    assert!(beside.visible.len() > 0);
 }
 
 #[test]
