@@ -22,7 +22,7 @@ struct Row {
 
 pub(crate) fn best(ends: &Ends) -> anyhow::Result<()> {
     let mut rows: FxHashMap<i64, Row> = FxHashMap::default();
-    ends.each("Bid", |_, payload| {
+    ends.each("Bid", |payload| {
         let bid: Bid = serde_json::from_slice(payload)?;
         let row = rows.entry(bid.auction).or_insert(Row {
             bids: 0,
@@ -54,7 +54,7 @@ pub(crate) fn naive(ends: &Ends) -> anyhow::Result<()> {
              highest = max(highest, excluded.highest), last_bidder = excluded.last_bidder",
     )?;
     ends.in_steps(|step| {
-        ends.each("Bid", |_, payload| {
+        ends.each("Bid", |payload| {
             let bid: Bid = serde_json::from_slice(payload)?;
             upsert.execute((bid.auction, bid.price, bid.bidder))?;
             Ok(step()?)
@@ -62,20 +62,15 @@ pub(crate) fn naive(ends: &Ends) -> anyhow::Result<()> {
     })
 }
 
-/// Counts and finds each auction's last bid by grouping, then looks at those again for the bidder:
-/// faster than an upsert of every bid.
+/// Twice as fast as grouping, which sorts all bids by auction, with their payloads.
 pub(crate) fn sql(ends: &Ends) -> anyhow::Result<()> {
     ends.attach_log()?;
     ends.model.execute_batch(
         "INSERT INTO auction_bids
-         SELECT auction, bids, highest,
-             (SELECT payload ->> '$.bidder' FROM log.events WHERE position = last)
-         FROM (
-             SELECT payload ->> '$.auction' AS auction, count(*) AS bids,
-                 max(payload ->> '$.price') AS highest, max(position) AS last
-             FROM log.events NOT INDEXED WHERE type = 'Bid' GROUP BY 1
-         )
-         ORDER BY auction",
+         SELECT payload ->> '$.auction', 1, payload ->> '$.price', payload ->> '$.bidder'
+         FROM log.events NOT INDEXED WHERE type = 'Bid' ORDER BY position
+         ON CONFLICT (auction) DO UPDATE SET bids = bids + 1,
+             highest = max(highest, excluded.highest), last_bidder = excluded.last_bidder",
     )?;
     Ok(())
 }

@@ -18,6 +18,8 @@ CREATE TABLE "auction" ("id" INTEGER PRIMARY KEY, "item_name" TEXT NOT NULL, "se
 CREATE INDEX "auction.seller" ON "auction" ("seller");
 "#;
 
+const ALL: &str = "SELECT type, payload FROM events ORDER BY position";
+
 #[derive(Deserialize)]
 struct Person<'a> {
     id: i64,
@@ -102,7 +104,8 @@ impl<'c> Statements<'c> {
 pub(crate) fn naive(ends: &Ends) -> anyhow::Result<()> {
     let mut statements = Statements::prepare(ends)?;
     ends.in_steps(|step| {
-        ends.each_of_all(|event_type, payload| {
+        ends.step(ALL, &[], |row| {
+            let (event_type, payload) = (row.get_ref(0)?.as_bytes()?, row.get_ref(1)?.as_bytes()?);
             if statements.apply(event_type, payload)? {
                 step()?;
             }
@@ -120,7 +123,8 @@ pub(crate) fn naive_fan_out(ends: &Ends) -> anyhow::Result<()> {
         .model
         .prepare("UPDATE auction SET seller_name = ?2 WHERE seller = ?1")?;
     ends.in_steps(|step| {
-        ends.each_of_all(|event_type, payload| {
+        ends.step(ALL, &[], |row| {
+            let (event_type, payload) = (row.get_ref(0)?.as_bytes()?, row.get_ref(1)?.as_bytes()?);
             if event_type == b"PersonRenamed" {
                 let person: Person<'_> = serde_json::from_slice(payload)?;
                 rename.execute((person.id, &*person.name))?;

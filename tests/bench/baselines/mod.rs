@@ -14,7 +14,7 @@ pub(crate) mod wide;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Row};
 
 use crate::workloads::{Baseline, Fold};
 
@@ -78,33 +78,30 @@ fn create_model(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 impl Ends {
-    /// Steps over the events of one type, in order: position and payload.
+    /// Steps over the payloads of the events of one type, in order.
     fn each(
         &self,
         event_type: &str,
-        mut event: impl FnMut(u64, &[u8]) -> anyhow::Result<()>,
+        mut event: impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let mut statement = self.log.prepare(
-            "SELECT position, payload FROM events NOT INDEXED WHERE type = ?1 ORDER BY position",
-        )?;
-        let mut rows = statement.query([event_type])?;
-        while let Some(row) = rows.next()? {
-            event(row.get(0)?, row.get_ref(1)?.as_bytes()?)?;
-        }
-        Ok(())
+        self.step(
+            "SELECT payload FROM events NOT INDEXED WHERE type = ?1 ORDER BY position",
+            &[event_type],
+            |row| event(row.get_ref(0)?.as_bytes()?),
+        )
     }
 
-    /// Steps over all events, in order: type and payload.
-    fn each_of_all(
+    /// Steps over rows of the log.
+    fn step(
         &self,
-        mut event: impl FnMut(&[u8], &[u8]) -> anyhow::Result<()>,
+        sql: &str,
+        parameters: &[&str],
+        mut step: impl FnMut(&Row<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let mut statement = self
-            .log
-            .prepare("SELECT type, payload FROM events ORDER BY position")?;
-        let mut rows = statement.query([])?;
+        let mut statement = self.log.prepare(sql)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
         while let Some(row) = rows.next()? {
-            event(row.get_ref(0)?.as_bytes()?, row.get_ref(1)?.as_bytes()?)?;
+            step(row)?;
         }
         Ok(())
     }

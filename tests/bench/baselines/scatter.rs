@@ -8,6 +8,9 @@ use crate::events::mix;
 
 pub(crate) const TABLES: &str = r#"CREATE TABLE "bid_by_hash" ("hash" TEXT NOT NULL, "auction" INTEGER NOT NULL, "bidder" INTEGER NOT NULL, "price" INTEGER NOT NULL, PRIMARY KEY ("hash")) STRICT, WITHOUT ROWID"#;
 
+const BIDS: &str =
+    "SELECT position, payload FROM events NOT INDEXED WHERE type = 'Bid' ORDER BY position";
+
 #[derive(Deserialize)]
 struct Bid {
     auction: i64,
@@ -18,8 +21,9 @@ struct Bid {
 /// Keeps the hashes as numbers, which are smaller than their texts and sort the same.
 pub(crate) fn best(ends: &Ends) -> anyhow::Result<()> {
     let mut rows: FxHashMap<u64, Bid> = FxHashMap::default();
-    ends.each("Bid", |position, payload| {
-        rows.insert(mix(position), serde_json::from_slice(payload)?);
+    ends.step(BIDS, &[], |row| {
+        let bid = serde_json::from_slice(row.get_ref(1)?.as_bytes()?)?;
+        rows.insert(mix(row.get(0)?), bid);
         Ok(())
     })?;
     let mut rows: Vec<(u64, Bid)> = rows.into_iter().collect();
@@ -45,9 +49,9 @@ pub(crate) fn naive(ends: &Ends) -> anyhow::Result<()> {
     )?;
     let mut text = String::new();
     ends.in_steps(|step| {
-        ends.each("Bid", |position, payload| {
-            let bid: Bid = serde_json::from_slice(payload)?;
-            write_hash(mix(position), &mut text);
+        ends.step(BIDS, &[], |row| {
+            let bid: Bid = serde_json::from_slice(row.get_ref(1)?.as_bytes()?)?;
+            write_hash(mix(row.get(0)?), &mut text);
             upsert.execute((&text, bid.auction, bid.bidder, bid.price))?;
             Ok(step()?)
         })

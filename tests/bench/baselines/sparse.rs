@@ -23,7 +23,7 @@ pub(crate) fn naive(ends: &Ends) -> anyhow::Result<()> {
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, city = excluded.city",
     )?;
     ends.in_steps(|step| {
-        ends.each("Person", |_, payload| {
+        ends.each("Person", |payload| {
             let person: Person<'_> = serde_json::from_slice(payload)?;
             upsert.execute((person.id, &*person.name, &*person.city))?;
             Ok(step()?)

@@ -18,7 +18,7 @@ struct Bid {
 
 pub(crate) fn best(ends: &Ends) -> anyhow::Result<()> {
     let mut rows: FxHashMap<(i64, i64), (i64, i64)> = FxHashMap::default();
-    ends.each("Bid", |_, payload| {
+    ends.each("Bid", |payload| {
         let bid: Bid = serde_json::from_slice(payload)?;
         rows.insert((bid.auction, bid.bidder), (bid.price, bid.date_time));
         Ok(())
@@ -43,7 +43,7 @@ pub(crate) fn naive(ends: &Ends) -> anyhow::Result<()> {
              date_time = excluded.date_time",
     )?;
     ends.in_steps(|step| {
-        ends.each("Bid", |_, payload| {
+        ends.each("Bid", |payload| {
             let bid: Bid = serde_json::from_slice(payload)?;
             upsert.execute((bid.auction, bid.bidder, bid.price, bid.date_time))?;
             Ok(step()?)
