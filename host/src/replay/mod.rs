@@ -12,6 +12,7 @@ mod applier;
 mod bisect;
 mod cache;
 mod changes;
+mod error;
 mod feed;
 mod order;
 mod parsers;
@@ -27,12 +28,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::clock::Stopwatch;
 use crate::event::{Hash, Position};
 use crate::limits;
-use crate::log::{EventChunk, LogError, LogReader};
+use crate::log::{EventChunk, LogReader};
 use crate::read_model::{Checkpoint, ReadModel, ReadModelError, Role};
 use crate::wasm::{CallError, Limits, Module};
 use applier::Applier;
 pub use bisect::Blame;
 use cache::FlushNumber;
+pub use error::ReplayError;
 use feed::Subscription;
 pub use feed::{Feed, FeedSettings};
 use parsers::{Asks, Parser};
@@ -40,35 +42,6 @@ use priority::Urgent;
 pub use progress::{Rate, eta_s};
 use tables::{SharedModel, Tables};
 use writer::{Flush, Writer, Written};
-
-/// Why a replay stopped. The log and read model's faults pass; the module's and the log's history
-/// do not.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplayError {
-    #[error("the log can't be read")]
-    Log(#[from] LogError),
-    #[error("the read model can't be used")]
-    ReadModel(#[from] ReadModelError),
-    /// Rows could not be read while the module ran.
-    #[error("the read model can't be used")]
-    Rows {
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    #[error("the module can't be loaded")]
-    Load {
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The module's own doing: the version fails, and the reason says where and why.
-    #[error("{0}")]
-    Module(Box<Blame>),
-    #[error(
-        "the log is not the one this read model was built from: at position {position} its hash \
-         differs; it was restored to an older state and went another way, or is another log"
-    )]
-    LogChanged { position: Position },
-    #[error("a flush failed, and what it held is lost: open the build again")]
-    Spent,
-}
 
 /// How the engine works for one build.
 #[derive(Debug, Clone, Copy)]

@@ -276,12 +276,17 @@ impl RowSource for Tables {
         let table = self.known_table(table)?;
         let keys =
             unpack(keys, key_ends).ok_or_else(|| broken("the ends of the keys make no sense"))?;
-        self.fetch(table, &keys).map_err(sort_error)?;
         let mut packed = PackedRows {
             row_ends: Vec::with_capacity(keys.len()),
             rows: Vec::new(),
         };
-        for key in keys {
+        for (number, key) in keys.iter().enumerate() {
+            if let Some(row) = self.all[table].cache.get(key) {
+                push_packed(&mut packed, row.unwrap_or_default())?;
+                continue;
+            }
+            // With the first one that is missing come all that are.
+            self.fetch(table, &keys[number..]).map_err(sort_error)?;
             let row = self.all[table].cache.get(key).flatten();
             push_packed(&mut packed, row.unwrap_or_default())?;
         }
