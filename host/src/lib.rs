@@ -16,6 +16,7 @@ pub mod limits;
 pub mod log;
 pub mod read_model;
 pub mod replay;
+mod sqlite_format;
 pub mod wasm;
 
 /// An error and its causes in one line, for places that have room for only that.

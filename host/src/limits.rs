@@ -65,6 +65,10 @@ pub const QUERY_TIME_MAX: Duration = Duration::from_secs(30);
 /// Page of a read model's file, in bytes. Rows with texts of some KB make 4 KiB pages spill (measured:
 /// half as fast), and larger pages cost more for each small commit while following.
 pub const READ_MODEL_PAGE_BYTES: u32 = 8 << 10;
+/// A read model that is built from nothing is laid out anew by flushes of at least so many bytes …
+pub const REWRITE_BYTES_MIN: usize = 256 << 10;
+/// … unless there is more than so many times as much in it already.
+pub const REWRITE_FACTOR_MAX: u64 = 20;
 /// How long a connection to a read model waits for another one.
 pub const READ_MODEL_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Prepared statements that a read model's writer keeps.

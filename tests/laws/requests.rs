@@ -26,6 +26,7 @@ fn promote(version: &Version) -> Request {
     Request::Promote {
         version: version.clone(),
         accept_older: false,
+        may_be_live: false,
     }
 }
 

@@ -132,7 +132,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
                 .say(format_args!("{name} is ready at position {position}"));
         }
         if args.promote {
-            promote(&mut access, context, &version, &host).await?;
+            promote(&mut access, context, &version).await?;
         }
     }
     access.close().await;
@@ -306,41 +306,29 @@ fn ended(view: &View, version: &semver::Version) -> Option<anyhow::Result<()>> {
     }
 }
 
-/// Promotes it, unless whoever built it did so already.
+/// Promotes it, unless whoever built it did so already, since that was asked for beforehand.
 async fn promote(
     access: &mut lifecycle::Access,
     context: &Context,
     version: &semver::Version,
-    host: &Host,
 ) -> anyhow::Result<()> {
     let request = Request::Promote {
         version: version.clone(),
         accept_older: false,
+        may_be_live: true,
     };
-    match access.request(request).await {
-        Ok(Done::Switched { from, to, position }) => {
+    let projection = access.projection().to_owned();
+    match access.request(request).await.map_err(explain)? {
+        Done::Switched { from, to, position } => {
             let sentence = super::switch::sentence(from.as_ref(), &to, position);
-            context
-                .printer
-                .say(format_args!("{}: {sentence}", access.projection()));
-            Ok(())
+            context.printer.say(format_args!("{projection}: {sentence}"));
         }
-        Ok(_) => Ok(()),
-        Err(error) => {
-            // Whoever built it may have promoted it already, since that was asked for beforehand.
-            let versions = host.catalog.versions(access.projection()).await?;
-            let live = versions
-                .iter()
-                .any(|it| it.version == *version && it.status.role == Role::Live);
-            if !live {
-                return Err(explain(error));
-            }
-            context
-                .printer
-                .say(format_args!("{}@{version} is live", access.projection()));
-            Ok(())
+        _ => {
+            let printer = context.printer;
+            printer.say(format_args!("{projection}@{version} is live"));
         }
     }
+    Ok(())
 }
 
 async fn report(

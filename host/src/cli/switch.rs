@@ -103,6 +103,7 @@ pub(crate) async fn promote(args: Promote, context: &Context) -> anyhow::Result<
     ask(&args.name, context, |version| Request::Promote {
         version,
         accept_older,
+        may_be_live: false,
     })
     .await
 }
@@ -188,6 +189,7 @@ async fn ask(
         }
         Done::ReplayBegun { .. } => format!("{name} is being replayed"),
         Done::Switched { .. } => unreachable!("shown above"),
+        Done::LiveAlready => unreachable!("only said to who asks for it"),
     });
     Ok(())
 }

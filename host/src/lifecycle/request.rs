@@ -14,6 +14,9 @@ pub enum Request {
     Promote {
         version: semver::Version,
         accept_older: bool,
+        /// One that is live already is as it should be, and not refused.
+        #[serde(default)]
+        may_be_live: bool,
     },
     /// Only while `from` is live: a rollback that happens twice would be none.
     Rollback {
@@ -125,6 +128,8 @@ pub enum Done {
         to: semver::Version,
         position: Position,
     },
+    /// The version to promote was live, and that was said to be fine.
+    LiveAlready,
     Retired,
     Paused,
     Resumed,

@@ -174,9 +174,9 @@ impl Supervisor {
             Request::Promote {
                 version,
                 accept_older,
+                may_be_live,
             } => {
-                self.switch(&version, SwitchKind::Promote, accept_older)
-                    .await
+                self.promote(&version, accept_older, may_be_live).await
             }
             Request::Rollback { from, accept_older } => self.rollback(&from, accept_older).await,
             Request::Retire { version } => self.retire(&version).await,
@@ -427,6 +427,19 @@ impl Supervisor {
             Ok(_) => Ok(()),
             Err(error) => Err(refused(error)),
         }
+    }
+
+    async fn promote(
+        &mut self,
+        version: &semver::Version,
+        accept_older: bool,
+        may_be_live: bool,
+    ) -> Result<Done, LifecycleError> {
+        if may_be_live && self.record(version).await?.status.role == Role::Live {
+            return Ok(Done::LiveAlready);
+        }
+        self.switch(version, SwitchKind::Promote, accept_older)
+            .await
     }
 
     /// Promotes a version whose deployer asked for it beforehand.

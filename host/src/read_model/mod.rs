@@ -109,6 +109,18 @@ pub struct RowChange<'a> {
     pub fresh: bool,
 }
 
+/// Everything that one flush changes.
+pub struct Flush<'a> {
+    /// By number, each once.
+    pub tables: Vec<(u16, Changes<'a>)>,
+    pub checkpoint: Checkpoint,
+    pub events_per_s: f64,
+}
+
+/// A table's changes, sorted by key and at most one for each key. Reading on fails where a change
+/// turns out to be none.
+pub type Changes<'a> = Box<dyn Iterator<Item = Result<RowChange<'a>, ReadModelError>> + 'a>;
+
 /// A row with its primary key, encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedRow {
@@ -176,6 +188,15 @@ pub trait ReadModel: Send {
 
     /// Commits what was written, if anything, together with the checkpoint.
     fn commit(&mut self, checkpoint: Checkpoint, events_per_s: f64) -> Result<(), ReadModelError>;
+
+    /// Whether a flush whose keys and rows take so many bytes is better given to
+    /// [`rewrite`](Self::rewrite) than written change by change.
+    fn is_to_be_rewritten(&self, flush_bytes: usize) -> Result<bool, ReadModelError>;
+
+    /// Lays out all rows anew, those of the flush among them, and puts the result with the flush's
+    /// checkpoint in the place of what was there, in one atomic step like a commit. Call it between
+    /// commits, and only where [`is_to_be_rewritten`](Self::is_to_be_rewritten) says so.
+    fn rewrite(&mut self, flush: Flush<'_>) -> Result<(), ReadModelError>;
 
     /// Drops the open transaction, if any; the stored checkpoint holds.
     fn rollback(&mut self);

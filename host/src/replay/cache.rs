@@ -97,6 +97,11 @@ impl FrozenRow {
         &self.bytes[..self.key_bytes as usize]
     }
 
+    /// Of key and row.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The whole row, or none to delete it.
     pub(super) fn row(&self) -> Option<&[u8]> {
         self.has_row.then(|| &self.bytes[self.key_bytes as usize..])

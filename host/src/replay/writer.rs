@@ -9,7 +9,7 @@ use super::cache::{FlushNumber, FrozenRow};
 use super::priority::Priority;
 use super::shape::Shape;
 use super::tables::SharedModel;
-use crate::read_model::{Checkpoint, ReadModel, ReadModelError, RowChange};
+use crate::read_model::{self, Checkpoint, ReadModel, ReadModelError, RowChange};
 
 /// Rows written between two looks at whether somebody more urgent waits.
 const ROWS_PER_TURN: usize = 4_096;
@@ -115,12 +115,17 @@ fn write(
         sort(&mut table.rows);
     }
     let mut model = model.lock().unwrap_or_else(PoisonError::into_inner);
-    let written = flush
-        .frozen
-        .tables
-        .iter()
-        .try_for_each(|table| write_table(&mut **model, table, give_way))
-        .and_then(|()| model.commit(flush.checkpoint, flush.events_per_s));
+    let written = model
+        .is_to_be_rewritten(flush.frozen.bytes())
+        .and_then(|rewrite| {
+            if rewrite {
+                return model.rewrite(flush.rows(give_way));
+            }
+            for table in &flush.frozen.tables {
+                write_table(&mut **model, table, give_way)?;
+            }
+            model.commit(flush.checkpoint, flush.events_per_s)
+        });
     if let Err(error) = written {
         model.rollback();
         return Err(error);
@@ -151,6 +156,48 @@ fn first_bytes(key: &[u8]) -> u128 {
     u128::from_be_bytes(bytes)
 }
 
+impl Frozen {
+    /// Of all keys and rows.
+    fn bytes(&self) -> usize {
+        let rows = self.tables.iter().flat_map(|table| &table.rows);
+        rows.map(FrozenRow::bytes).sum()
+    }
+}
+
+impl Flush {
+    /// Everything, sorted, to be written at once.
+    fn rows<'a>(&'a self, give_way: &'a dyn Fn()) -> read_model::Flush<'a> {
+        let tables = self.frozen.tables.iter().map(|table| {
+            let changes = table.rows.iter().enumerate().map(move |(number, row)| {
+                if number % ROWS_PER_TURN == 0 {
+                    give_way();
+                }
+                table.change(row)
+            });
+            (table.number, Box::new(changes) as read_model::Changes<'a>)
+        });
+        read_model::Flush {
+            tables: tables.collect(),
+            checkpoint: self.checkpoint,
+            events_per_s: self.events_per_s,
+        }
+    }
+}
+
+impl FrozenTable {
+    fn change<'a>(&self, row: &'a FrozenRow) -> Result<RowChange<'a>, ReadModelError> {
+        if let Some(bytes) = row.row() {
+            self.shape.check_key(row.key(), bytes)?;
+        }
+        Ok(RowChange {
+            table: self.number,
+            key: row.key(),
+            row: row.row(),
+            fresh: row.fresh,
+        })
+    }
+}
+
 fn write_table(
     model: &mut dyn ReadModel,
     table: &FrozenTable,
@@ -166,15 +213,7 @@ fn write_table(
     for rows in table.rows.chunks(turn) {
         changes.clear();
         for row in rows {
-            if let Some(bytes) = row.row() {
-                table.shape.check_key(row.key(), bytes)?;
-            }
-            changes.push(RowChange {
-                table: table.number,
-                key: row.key(),
-                row: row.row(),
-                fresh: row.fresh,
-            });
+            changes.push(table.change(row)?);
         }
         model.write(&changes)?;
         give_way();

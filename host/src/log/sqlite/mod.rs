@@ -7,8 +7,10 @@ mod errors;
 mod group;
 mod import;
 mod open;
+mod pages;
 mod query;
 mod reader;
+mod source;
 #[cfg(test)]
 mod tests;
 mod type_names;

@@ -37,13 +37,21 @@ pub(super) fn hash_at(
     connection: &Connection,
     position: Position,
 ) -> Result<Option<Hash>, LogError> {
+    hash_in(shared, connection, position)
+        .map_err(|error| explain(&shared.path, "reading a hash", error))
+}
+
+pub(super) fn hash_in(
+    shared: &Shared,
+    connection: &Connection,
+    position: Position,
+) -> rusqlite::Result<Option<Hash>> {
     if position == 0 {
         return Ok(Some(shared.first_previous));
     }
     connection
         .prepare_cached("SELECT hash FROM events WHERE position = ?1")
         .and_then(|mut statement| statement.query_row([position], |row| row.get(0)).optional())
-        .map_err(|error| explain(&shared.path, "reading a hash", error))
 }
 
 pub(super) fn events(

@@ -1,21 +1,24 @@
 //! Reading the log in bulk, filtered by type, at a cost that follows the events returned.
 //!
-//! Where most events are wanted, positions are scanned and types looked at on the way. Where few
-//! are, the index on types gives the positions of one window of the log, and the events are fetched
+//! Where most events are wanted, the table's pages are read one after the other and types looked at
+//! on the way (by a statement where SQLite was compiled without access to pages). Where few are, the
+//! index on types gives the positions of one window of the log, and the events are fetched
 //! one by one. Which of the two, and how wide the window, follows how densely the wanted events
 //! came until now. A plain `type IN (…) ORDER BY position LIMIT n` would sort everything that is
 //! left of the log for each chunk.
 
 use std::sync::Arc;
 
-use rusqlite::{CachedStatement, Connection, Row, params_from_iter};
+use rusqlite::{CachedStatement, Connection, params_from_iter};
 
 use super::Shared;
 use super::connection::open_reader;
 use super::errors::explain;
+use super::pages::{EventPages, Flow};
 use super::query;
+use super::source::{Column, SelectedRow, Source as _, Wanted};
 use super::type_names::TypeNames;
-use crate::event::Position;
+use crate::event::{Hash, Position};
 use crate::log::{EnvelopeParts, EventChunk, LogError, LogReader, TypeFilter};
 
 /// With fewer wanted events than one in so many, the index is faster than the scan …
@@ -30,17 +33,19 @@ const INDEXED_TYPES_MAX: usize = 256;
 pub(super) struct SqliteReader {
     pub(super) connection: Connection,
     shared: Arc<Shared>,
-    pub(super) columns: Columns,
+    pub(super) statements: Statements,
+    /// None: this SQLite has no way to read pages.
+    pub(super) pages: Option<EventPages>,
     names: TypeNames,
-    wanted: Option<Vec<String>>,
+    types: Option<Vec<String>>,
     pace: Pace,
     /// Positions that the index gave, reused.
     found: Vec<Position>,
 }
 
 /// The statements, with just the columns that were asked for.
-pub(super) struct Columns {
-    parts: EnvelopeParts,
+pub(super) struct Statements {
+    wanted: Wanted,
     pub(super) scan: String,
     pub(super) fetch: String,
     pub(super) window: String,
@@ -60,7 +65,7 @@ impl SqliteReader {
         types: TypeFilter,
         parts: EnvelopeParts,
     ) -> Result<Self, LogError> {
-        let wanted = match types {
+        let types = match types {
             TypeFilter::All => None,
             TypeFilter::Only(mut names) => {
                 names.sort_unstable();
@@ -70,11 +75,14 @@ impl SqliteReader {
         };
         let connection = open_reader(&shared.path)
             .map_err(|error| explain(&shared.path, "opening the database", error))?;
+        let pages = EventPages::open(&connection)
+            .map_err(|error| explain(&shared.path, "looking at the table of events", error))?;
         Ok(Self {
             connection,
-            columns: Columns::new(parts, wanted.as_ref().map_or(0, Vec::len)),
-            names: TypeNames::new(wanted.as_deref()),
-            wanted,
+            statements: Statements::new(parts, types.as_ref().map_or(0, Vec::len)),
+            pages,
+            names: TypeNames::new(types.as_deref()),
+            types,
             pace: Pace::Scan,
             found: Vec::new(),
             shared,
@@ -86,19 +94,26 @@ impl SqliteReader {
         after: Position,
         up_to: Position,
         chunk: &mut EventChunk,
-    ) -> Result<Option<Position>, rusqlite::Error> {
+    ) -> Result<Result<Hash, Short>, rusqlite::Error> {
         let head: Position = self
             .connection
             .prepare_cached("SELECT coalesce(max(position), 0) FROM events")?
             .query_row([], |row| row.get(0))?;
         if head < after {
-            return Ok(Some(head));
+            return Ok(Err(Short { head }));
         }
         let up_to = up_to.min(head);
         chunk.reached = after;
+        let mut hash = None;
         while chunk.reached < up_to && !is_full(chunk) {
             match self.pace {
-                Pace::Scan => return self.scan(up_to, chunk),
+                Pace::Scan => {
+                    match self.scan(up_to, chunk)? {
+                        Ok(found) => hash = found,
+                        Err(short) => return Ok(Err(short)),
+                    }
+                    break;
+                }
                 Pace::Windows(width) => {
                     if !self.window(width, up_to, chunk)? {
                         break;
@@ -106,29 +121,99 @@ impl SqliteReader {
                 }
             }
         }
-        Ok(None)
+        if hash.is_none() {
+            hash = query::hash_in(&self.shared, &self.connection, chunk.reached)?;
+        }
+        Ok(hash.ok_or(Short { head: 0 }))
     }
 
-    /// Looks at one position after the other. Positions have no gaps, so they are counted and only
-    /// the last one is looked at; where it is not what was counted, that is where the log ends.
+    /// Looks at one event after the other. Where it can, it also gives the hash at the last one.
     fn scan(
         &mut self,
         up_to: Position,
         chunk: &mut EventChunk,
-    ) -> rusqlite::Result<Option<Position>> {
+    ) -> rusqlite::Result<Result<Option<Hash>, Short>> {
         let (began, before) = (chunk.reached, chunk.len());
         let up_to = up_to.min(began.saturating_add(SCANNED_MAX));
-        let mut statement = self.connection.prepare_cached(&self.columns.scan)?;
+        let scanned = match self.pages.take() {
+            Some(mut pages) => {
+                let scanned = self.scan_pages(&mut pages, up_to, chunk);
+                self.pages = Some(pages);
+                scanned
+            }
+            None => self.scan_rows(up_to, chunk),
+        };
+        let looked_at = chunk.reached - began;
+        let hits = (chunk.len() - before) as u64;
+        if let Some(types) = &self.types
+            && types.len() <= INDEXED_TYPES_MAX
+            && looked_at >= 1_000
+            && hits * SPARSE < looked_at
+        {
+            self.pace = Pace::Windows(looked_at * 2);
+        }
+        scanned
+    }
+
+    fn scan_pages(
+        &mut self,
+        pages: &mut EventPages,
+        up_to: Position,
+        chunk: &mut EventChunk,
+    ) -> rusqlite::Result<Result<Option<Hash>, Short>> {
+        let (names, wanted) = (&mut self.names, &self.statements.wanted);
+        let began = chunk.reached;
+        let mut hash = None;
+        let mut gap = false;
+        pages.visit(&self.connection, began, |position, event| {
+            if position != chunk.reached + 1 {
+                gap = true;
+                return Ok(Flow::Stop);
+            }
+            let name = event.bytes(Column::Type)?.unwrap_or_default();
+            if let Some(code) = names.code(name, chunk)?
+                && !wanted.push(event, position, code, chunk)?
+            {
+                return Ok(Flow::Stop);
+            }
+            chunk.reached = position;
+            if position < up_to && !is_full(chunk) {
+                return Ok(Flow::GoOn);
+            }
+            hash = Some(event.hash()?);
+            Ok(Flow::Stop)
+        })?;
+        let whole = hash.is_some() || (!gap && chunk.reached > began);
+        Ok(if whole {
+            Ok(hash)
+        } else {
+            Err(Short {
+                head: chunk.reached,
+            })
+        })
+    }
+
+    /// Positions have no gaps, so they are counted and only the last one is looked at; where it is
+    /// not what was counted, that is where the log ends.
+    fn scan_rows(
+        &mut self,
+        up_to: Position,
+        chunk: &mut EventChunk,
+    ) -> rusqlite::Result<Result<Option<Hash>, Short>> {
+        let began = chunk.reached;
+        let wanted = &self.statements.wanted;
+        let mut statement = self.connection.prepare_cached(&self.statements.scan)?;
         let mut rows = statement.query([began])?;
         let mut position = began;
         loop {
             let Some(row) = rows.next()? else {
-                return Ok(Some(position));
+                return Ok(Err(Short { head: position }));
             };
             position += 1;
-            let code = self.names.code(row.get_ref(1)?.as_bytes()?, chunk)?;
-            let fits = match code {
-                Some(code) => push(row, position, code, self.columns.parts, chunk)?,
+            let event = SelectedRow { row, wanted };
+            let name = event.bytes(Column::Type)?.unwrap_or_default();
+            let fits = match self.names.code(name, chunk)? {
+                Some(code) => wanted.push(&event, position, code, chunk)?,
                 None => true,
             };
             if fits {
@@ -136,21 +221,11 @@ impl SqliteReader {
             }
             if !fits || position >= up_to || is_full(chunk) {
                 if row.get::<_, Position>(0)? != position {
-                    return Ok(Some(began));
+                    return Ok(Err(Short { head: began }));
                 }
-                break;
+                return Ok(Ok(None));
             }
         }
-        let looked_at = chunk.reached - began;
-        let hits = (chunk.len() - before) as u64;
-        if let Some(wanted) = &self.wanted
-            && wanted.len() <= INDEXED_TYPES_MAX
-            && looked_at >= 1_000
-            && hits * SPARSE < looked_at
-        {
-            self.pace = Pace::Windows(looked_at * 2);
-        }
-        Ok(None)
     }
 
     /// Looks at the wanted types only, within the next `width` positions. `false`: the chunk is
@@ -165,10 +240,10 @@ impl SqliteReader {
         let end = up_to.min(began.saturating_add(width));
         self.found.clear();
         {
-            let mut statement = self.connection.prepare_cached(&self.columns.window)?;
+            let mut statement = self.connection.prepare_cached(&self.statements.window)?;
             let bounds = [&began as &dyn rusqlite::ToSql, &end];
             let types = self
-                .wanted
+                .types
                 .iter()
                 .flatten()
                 .map(|name| name as &dyn rusqlite::ToSql);
@@ -179,13 +254,16 @@ impl SqliteReader {
         }
         let limit = chunk.limit_events as u64;
         let hits = self.found.len() as u64;
-        let mut fetch: CachedStatement<'_> = self.connection.prepare_cached(&self.columns.fetch)?;
+        let wanted = &self.statements.wanted;
+        let mut fetch: CachedStatement<'_> =
+            self.connection.prepare_cached(&self.statements.fetch)?;
         for position in &self.found {
             let mut rows = fetch.query([position])?;
             let Some(row) = rows.next()? else { continue };
-            let code = self.names.code(row.get_ref(1)?.as_bytes()?, chunk)?;
-            if let Some(code) = code
-                && !push(row, *position, code, self.columns.parts, chunk)?
+            let event = SelectedRow { row, wanted };
+            let name = event.bytes(Column::Type)?.unwrap_or_default();
+            if let Some(code) = self.names.code(name, chunk)?
+                && !wanted.push(&event, *position, code, chunk)?
             {
                 self.pace = next_pace(width, end - began, hits, limit);
                 return Ok(false);
@@ -219,47 +297,9 @@ fn is_full(chunk: &EventChunk) -> bool {
     chunk.len() >= chunk.limit_events || chunk.payloads.bytes.len() >= chunk.limit_bytes
 }
 
-/// Copies an event into the chunk; `false` if it does not fit any more.
-fn push(
-    row: &Row<'_>,
-    position: Position,
-    code: u16,
-    parts: EnvelopeParts,
-    chunk: &mut EventChunk,
-) -> rusqlite::Result<bool> {
-    // An erased payload is gone for good.
-    let payload = row.get_ref(2)?.as_bytes_or_null()?.unwrap_or(b"null");
-    if !chunk.is_empty() && chunk.payloads.bytes.len() + payload.len() > chunk.limit_bytes {
-        return Ok(false);
-    }
-    chunk.positions.push(position);
-    chunk.types.push(code);
-    chunk.payloads.push(payload);
-    let mut column = 2;
-    let mut next = || {
-        column += 1;
-        column
-    };
-    if parts.revision {
-        chunk.revisions.push(row.get(next())?);
-    }
-    if parts.occurred_at {
-        chunk.occurred_at.push(row.get(next())?);
-    }
-    if parts.recorded_at {
-        chunk.recorded_at.push(row.get(next())?);
-    }
-    if parts.stream {
-        chunk.streams.push(row.get_ref(next())?.as_str()?);
-    }
-    if parts.id {
-        chunk.ids.push(row.get_ref(next())?.as_str()?);
-    }
-    if parts.metadata {
-        let metadata = row.get_ref(next())?.as_str_or_null()?;
-        chunk.metadata.push(metadata.unwrap_or_default());
-    }
-    Ok(true)
+/// The log ends before where it was read up to.
+struct Short {
+    head: Position,
 }
 
 impl LogReader for SqliteReader {
@@ -278,51 +318,34 @@ impl LogReader for SqliteReader {
         self.connection.execute_batch("BEGIN").map_err(failed)?;
         let read = self.read_chunk(after, up_to, chunk);
         self.connection.execute_batch("COMMIT").map_err(failed)?;
-        let shorter = |head| LogError::Shorter {
+        let hash = read.map_err(failed)?;
+        chunk.reached_hash = hash.map_err(|Short { head }| LogError::Shorter {
             path: shared.path.clone(),
             head,
             seen: after,
-        };
-        if let Some(head) = read.map_err(failed)? {
-            return Err(shorter(head));
-        }
+        })?;
         if self.names.overflowed() {
             return Err(LogError::TooManyTypes {
                 path: shared.path.clone(),
             });
         }
-        chunk.reached_hash =
-            query::hash_at(&shared, &self.connection, chunk.reached)?.ok_or_else(|| shorter(0))?;
         Ok(())
     }
 }
 
-impl Columns {
-    fn new(parts: EnvelopeParts, wanted: usize) -> Self {
-        let mut columns = "SELECT position, type, payload".to_owned();
-        for (asked, column) in [
-            (parts.revision, ", revision"),
-            (parts.occurred_at, ", occurred_at"),
-            (parts.recorded_at, ", recorded_at"),
-            (parts.stream, ", stream"),
-            (parts.id, ", id"),
-            (parts.metadata, ", metadata"),
-        ] {
-            if asked {
-                columns.push_str(column);
-            }
-        }
-        let types = vec!["?"; wanted].join(", ");
+impl Statements {
+    fn new(parts: EnvelopeParts, types: usize) -> Self {
+        let wanted = Wanted::new(parts);
+        let select = wanted.select();
+        let types = vec!["?"; types].join(", ");
         Self {
-            parts,
-            scan: format!(
-                "{columns} FROM events NOT INDEXED WHERE position > ?1 ORDER BY position"
-            ),
-            fetch: format!("{columns} FROM events WHERE position = ?1"),
+            scan: format!("{select} FROM events NOT INDEXED WHERE position > ?1 ORDER BY position"),
+            fetch: format!("{select} FROM events WHERE position = ?1"),
             window: format!(
                 "SELECT position FROM events INDEXED BY events_type
                  WHERE position > ? AND position <= ? AND type IN ({types}) ORDER BY position"
             ),
+            wanted,
         }
     }
 }

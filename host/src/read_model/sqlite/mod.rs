@@ -4,11 +4,13 @@ mod digest;
 mod fault;
 mod guard;
 mod open;
+mod page_file;
 mod provenance;
 mod query;
 mod read;
 mod ready;
 mod retire;
+mod rewrite;
 mod rows;
 mod scan;
 mod schema;
@@ -16,16 +18,18 @@ mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use retell_contract::manifest::Manifest;
 use retell_contract::row::key_of_row;
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags};
 
 use crate::clock::{self, Clock};
 use crate::digest::ContentDigest;
+use crate::limits;
 use crate::read_model::query::{QueryError, QueryLimits, RowSink};
 use crate::read_model::{
-    Checkpoint, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role, RowChange, RowReader,
+    Checkpoint, Flush, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role, RowChange, RowReader,
 };
 use fault::{Doing, fault};
 use guard::Guard;
@@ -44,6 +48,12 @@ pub struct SqliteReadModel {
     checkpoint: Checkpoint,
     ready: bool,
     in_transaction: bool,
+    /// Rows are changed where they are; until then the file is rewritten.
+    in_place: bool,
+    /// How often the file was rewritten: readers open it again.
+    rewrites: Arc<AtomicU64>,
+    rewrite_bytes_min: usize,
+    provenance: Provenance,
     /// Per table and index: whether it is in the database, as of the open transaction.
     index_exists: Vec<Vec<bool>>,
     clock: Arc<dyn Clock>,
@@ -60,7 +70,7 @@ impl SqliteReadModel {
         let tables: Arc<[_]> = schema::tables(manifest).into();
         let clock = clock::system();
         let connection = open::create(path, &tables, provenance, epoch, clock.now_us())?;
-        Self::new(path, connection, tables, manifest, epoch, clock)
+        Self::new(path, connection, tables, manifest, provenance, epoch, clock)
     }
 
     /// Opens the read model of this build, module and log for writing, and shuts out writers of
@@ -73,7 +83,8 @@ impl SqliteReadModel {
     ) -> Result<Self, ReadModelError> {
         let tables: Arc<[_]> = schema::tables(manifest).into();
         let (connection, stored) = open::open(path, &tables, provenance, epoch)?;
-        let mut model = Self::new(path, connection, tables, manifest, epoch, clock::system())?;
+        let clock = clock::system();
+        let mut model = Self::new(path, connection, tables, manifest, provenance, epoch, clock)?;
         model.checkpoint = stored.status.checkpoint;
         model.ready = stored.status.ready;
         Ok(model)
@@ -127,9 +138,12 @@ impl SqliteReadModel {
         connection: Connection,
         tables: Arc<[TableSql]>,
         manifest: &Manifest,
+        provenance: &Provenance,
         epoch: u64,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ReadModelError> {
+        let in_place = open::is_changed_in_place(&connection)
+            .map_err(|error| fault(path, Doing::Open, error))?;
         let guard = Guard::install(&connection, &tables)
             .map_err(|error| fault(path, Doing::Open, error))?;
         let mut model = Self {
@@ -143,6 +157,10 @@ impl SqliteReadModel {
             checkpoint: Checkpoint::START,
             ready: false,
             in_transaction: false,
+            in_place,
+            rewrites: Arc::default(),
+            rewrite_bytes_min: limits::REWRITE_BYTES_MIN,
+            provenance: provenance.clone(),
             clock,
         };
         model.note_indexes()?;
@@ -189,6 +207,16 @@ impl SqliteReadModel {
         }
         self.in_transaction = false;
         let _ = self.note_indexes();
+    }
+
+    /// From now on rows are changed where they are, beside readers.
+    fn change_in_place(&mut self) -> Result<(), ReadModelError> {
+        if !self.in_place {
+            open::replaying_mode(&self.connection)
+                .map_err(|error| self.fault(Doing::Write, error))?;
+            self.in_place = true;
+        }
+        Ok(())
     }
 
     fn between_commits(&self, doing: &'static str) -> Result<(), ReadModelError> {
@@ -244,7 +272,9 @@ impl ReadModel for SqliteReadModel {
     }
 
     fn reader(&self) -> Result<Box<dyn RowReader>, ReadModelError> {
-        Ok(Box::new(SqliteRows::open(&self.path, self.tables.clone())?))
+        let rewrites = self.rewrites.clone();
+        let rows = SqliteRows::open(&self.path, self.tables.clone(), rewrites)?;
+        Ok(Box::new(rows))
     }
 
     fn ensure_index(&mut self, table: u16, index: u16) -> Result<(), ReadModelError> {
@@ -259,6 +289,7 @@ impl ReadModel for SqliteReadModel {
         if self.index_exists[self.number_of(table)][usize::from(index)] {
             return Ok(());
         }
+        self.change_in_place()?;
         self.begin()?;
         let built = self
             .build_index(table, usize::from(index))
@@ -272,25 +303,20 @@ impl ReadModel for SqliteReadModel {
 
     fn commit(&mut self, checkpoint: Checkpoint, events_per_s: f64) -> Result<(), ReadModelError> {
         self.begin()?;
-        let rate = if events_per_s.is_finite() {
-            events_per_s
-        } else {
-            0.0
-        };
-        self.connection
-            .prepare_cached(provenance::UPDATE_CHECKPOINT)
-            .and_then(|mut statement| {
-                statement.execute(params![
-                    checkpoint.position.cast_signed(),
-                    checkpoint.log_hash,
-                    self.clock.now_us(),
-                    rate,
-                ])
-            })
+        let time = self.clock.now_us();
+        provenance::update_checkpoint(&self.connection, checkpoint, time, events_per_s)
             .map_err(|error| self.fault(Doing::Write, error))?;
         self.end()?;
         self.checkpoint = checkpoint;
         Ok(())
+    }
+
+    fn is_to_be_rewritten(&self, flush_bytes: usize) -> Result<bool, ReadModelError> {
+        self.is_worth_rewriting(flush_bytes)
+    }
+
+    fn rewrite(&mut self, flush: Flush<'_>) -> Result<(), ReadModelError> {
+        self.rewrite_with(flush)
     }
 
     fn rollback(&mut self) {

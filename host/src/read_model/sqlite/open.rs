@@ -1,7 +1,8 @@
 //! Creating and opening read model files.
 //!
-//! Journal: WAL, so that readers never wait and never stop the writer. While a build is replaying,
-//! `synchronous` is OFF: the death of the process loses nothing (the page cache has it all), and
+//! Journal: WAL, so that readers never wait and never stop the writer. A build that begins from nothing
+//! has none at first: its file is laid out anew by each flush, until changing rows in it is cheaper
+//! (see [`rewrite`](super::rewrite)). While a build is replaying, `synchronous` is OFF: the death of the process loses nothing (the page cache has it all), and
 //! only the death of the machine could leave a torn file. That case is noticed, because the file
 //! names the run of the machine in which it was last written without syncing.
 
@@ -53,12 +54,18 @@ pub(super) fn create(
         _ => io(error),
     })?;
     fs::remove_file(&unfinished).map_err(io)?;
+    connect_rewritable(path)
+}
+
+/// A connection to a file that flushes rewrite.
+pub(super) fn connect_rewritable(path: &Path) -> Result<Connection, ReadModelError> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    replaying_mode(&connection).map_err(|error| fault(path, Doing::Create, error))?;
+    rewriting_mode(&connection).map_err(|error| fault(path, Doing::Open, error))?;
     Ok(connection)
 }
 
-fn fill(
+/// Fills an empty file with tables without rows.
+pub(super) fn fill(
     path: &Path,
     tables: &[TableSql],
     provenance: &Provenance,
@@ -68,7 +75,7 @@ fn fill(
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let made = (|| {
         connection.pragma_update(None, "page_size", limits::READ_MODEL_PAGE_BYTES)?;
-        replaying_mode(&connection)?;
+        unfinished_mode(&connection)?;
         connection.execute_batch("BEGIN IMMEDIATE")?;
         connection.execute_batch(provenance::CREATE)?;
         let boot = boot_id();
@@ -82,7 +89,6 @@ fn fill(
         connection.execute_batch("COMMIT")
     })();
     made.map_err(|error| fault(path, Doing::Create, error))?;
-    // Closing moves the WAL into the file, which is then whole by itself.
     connection
         .close()
         .map_err(|(_, error)| fault(path, Doing::Create, error))
@@ -101,7 +107,7 @@ pub(super) fn remove_database(path: &Path) -> std::io::Result<()> {
 }
 
 /// The name under which a read model is made.
-fn unfinished_file(path: &Path) -> PathBuf {
+pub(super) fn unfinished_file(path: &Path) -> PathBuf {
     side_file(path, ".new")
 }
 
@@ -141,8 +147,10 @@ pub(super) fn open(
     let ready = stored.status.ready;
     (if ready {
         following_mode(&connection)
-    } else {
+    } else if is_changed_in_place(&connection).map_err(|error| fault(path, Doing::Open, error))? {
         replaying_mode(&connection)
+    } else {
+        rewriting_mode(&connection)
     })
     .map_err(|error| fault(path, Doing::Open, error))?;
     take_over(&connection, path, epoch)?;
@@ -253,12 +261,32 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Whether rows are changed where they are, which is when there is a WAL.
+pub(super) fn is_changed_in_place(connection: &Connection) -> rusqlite::Result<bool> {
+    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    Ok(mode.eq_ignore_ascii_case("wal"))
+}
+
+/// Nobody else knows the file yet, and it does not survive an error.
+pub(super) fn unfinished_mode(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "OFF")?;
+    connection.pragma_update(None, "synchronous", "OFF")
+}
+
+/// Only retell's own row is changed; all else comes with a new file.
+fn rewriting_mode(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", replaying_synchronous())
+}
+
+/// Where a reboot can't be noticed, nothing may rest in the page cache alone.
+fn replaying_synchronous() -> &'static str {
+    if boot_id().is_some() { "OFF" } else { "NORMAL" }
+}
+
 /// Fast, and safe against everything but the death of the machine (which is noticed).
 pub(super) fn replaying_mode(connection: &Connection) -> rusqlite::Result<()> {
     wal(connection)?;
-    // Where a reboot can't be noticed, nothing may rest in the page cache alone.
-    let synchronous = if boot_id().is_some() { "OFF" } else { "NORMAL" };
-    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "synchronous", replaying_synchronous())?;
     connection.pragma_update(
         None,
         "cache_size",

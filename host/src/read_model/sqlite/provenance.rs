@@ -41,7 +41,7 @@ const SELECT: &str = "SELECT projection, version, role, position, time, log_id, 
 
 pub(super) const SELECT_EPOCH: &str = "SELECT epoch FROM retell_read_model";
 
-pub(super) const UPDATE_CHECKPOINT: &str =
+const UPDATE_CHECKPOINT: &str =
     "UPDATE retell_read_model SET position = ?1, log_hash = ?2, time = ?3, events_per_s = ?4";
 
 pub(super) const UPDATE_EPOCH: &str = "UPDATE retell_read_model SET epoch = ?1";
@@ -82,6 +82,28 @@ pub(super) fn insert(
             unsynced_boot,
         ],
     )?;
+    Ok(())
+}
+
+/// Moves the row on to a checkpoint.
+pub(super) fn update_checkpoint(
+    connection: &Connection,
+    checkpoint: Checkpoint,
+    time: i64,
+    events_per_s: f64,
+) -> rusqlite::Result<()> {
+    let rate = if events_per_s.is_finite() {
+        events_per_s
+    } else {
+        0.0
+    };
+    let mut statement = connection.prepare_cached(UPDATE_CHECKPOINT)?;
+    statement.execute(params![
+        checkpoint.position.cast_signed(),
+        checkpoint.log_hash,
+        time,
+        rate,
+    ])?;
     Ok(())
 }
 

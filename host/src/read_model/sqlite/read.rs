@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use retell_contract::key::decode_key;
 use retell_contract::value::Value;
@@ -16,22 +17,48 @@ pub(super) struct SqliteRows {
     pub(super) path: PathBuf,
     pub(super) connection: Connection,
     pub(super) tables: Arc<[TableSql]>,
+    /// How often the writer has put another file in this one's place …
+    rewrites: Arc<AtomicU64>,
+    /// … and how often it had when this one was opened.
+    seen: u64,
 }
 
 impl SqliteRows {
-    pub(super) fn open(path: &Path, tables: Arc<[TableSql]>) -> Result<Self, ReadModelError> {
-        let connection = open::connect_read_only(path)?;
-        open::reading_mode(&connection).map_err(|error| fault(path, Doing::Open, error))?;
+    pub(super) fn open(
+        path: &Path,
+        tables: Arc<[TableSql]>,
+        rewrites: Arc<AtomicU64>,
+    ) -> Result<Self, ReadModelError> {
+        // Before the file: at worst it is opened once more than need be.
+        let seen = rewrites.load(Ordering::Acquire);
         Ok(Self {
+            connection: connect(path)?,
             path: path.to_owned(),
-            connection,
             tables,
+            rewrites,
+            seen,
         })
+    }
+
+    /// Makes sure that the file is the one that was committed last.
+    fn refresh(&mut self) -> Result<(), ReadModelError> {
+        let rewrites = self.rewrites.load(Ordering::Acquire);
+        if rewrites != self.seen {
+            self.connection = connect(&self.path)?;
+            self.seen = rewrites;
+        }
+        Ok(())
     }
 
     pub(super) fn fault(&self, error: rusqlite::Error) -> ReadModelError {
         fault(&self.path, Doing::Read, error)
     }
+}
+
+fn connect(path: &Path) -> Result<Connection, ReadModelError> {
+    let connection = open::connect_read_only(path)?;
+    open::reading_mode(&connection).map_err(|error| fault(path, Doing::Open, error))?;
+    Ok(connection)
 }
 
 impl RowReader for SqliteRows {
@@ -43,6 +70,7 @@ impl RowReader for SqliteRows {
         after: Option<&[u8]>,
         limit: u32,
     ) -> Result<Vec<KeyedRow>, ReadModelError> {
+        self.refresh()?;
         self.scan_rows(table, index, prefix, after, limit)
     }
 
@@ -51,6 +79,7 @@ impl RowReader for SqliteRows {
         table: u16,
         keys: &[&[u8]],
     ) -> Result<Vec<Option<Vec<u8>>>, ReadModelError> {
+        self.refresh()?;
         let table = table_of(&self.tables, table)?;
         let fault = |error| self.fault(error);
         let mut statement = self.connection.prepare_cached(&table.get).map_err(fault)?;
@@ -82,6 +111,7 @@ impl RowReader for SqliteRows {
         index: u16,
         index_key: &[u8],
     ) -> Result<Option<Vec<u8>>, ReadModelError> {
+        self.refresh()?;
         let table = table_of(&self.tables, table)?;
         let found = table.indexes.get(usize::from(index));
         let index = found

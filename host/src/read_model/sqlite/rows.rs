@@ -8,6 +8,8 @@ use retell_contract::value::{ColumnType, Value, ValueRef};
 use rusqlite::types::{Null, ValueRef as SqlRef};
 use rusqlite::{Row, Statement};
 
+use crate::sqlite_format::RecordWriter;
+
 /// A stored value that its column can't hold: someone else wrote into the file.
 #[derive(Debug, thiserror::Error)]
 #[error("column {column} holds {found} where {expected} belongs")]
@@ -90,18 +92,30 @@ fn with_value(
     row: &Row<'_>,
     number: usize,
     kind: ColumnType,
-    mut take: impl FnMut(ValueRef<'_>),
+    take: impl FnMut(ValueRef<'_>),
 ) -> Result<(), RowReadError> {
     let stored = row.get_ref(number)?;
-    let foreign = || -> RowReadError {
+    take_stored(stored, kind, take).map_err(|NotOfItsType| {
         ForeignValue {
             column: row.as_ref().column_name(number).unwrap_or("?").to_owned(),
             found: format!("{:?}", stored.data_type()).to_lowercase(),
             expected: kind,
         }
         .into()
-    };
-    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| foreign());
+    })
+}
+
+/// A stored value that is none of its column's type.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NotOfItsType;
+
+/// Hands a stored value to `take` as what its column makes of it.
+pub(super) fn take_stored(
+    stored: SqlRef<'_>,
+    kind: ColumnType,
+    mut take: impl FnMut(ValueRef<'_>),
+) -> Result<(), NotOfItsType> {
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| NotOfItsType);
     match (kind, stored) {
         (_, SqlRef::Null) => take(ValueRef::Null),
         (ColumnType::Boolean, SqlRef::Integer(value)) => take(ValueRef::Boolean(value != 0)),
@@ -111,15 +125,38 @@ fn with_value(
         (ColumnType::Text, SqlRef::Text(bytes)) => take(ValueRef::Text(text(bytes)?)),
         (ColumnType::Bytes, SqlRef::Blob(bytes)) => take(ValueRef::Bytes(bytes)),
         (ColumnType::Uuid, SqlRef::Text(bytes)) => {
-            let value = parse_uuid(text(bytes)?).ok_or_else(foreign)?;
+            let value = parse_uuid(text(bytes)?).ok_or(NotOfItsType)?;
             take(ValueRef::Uuid(&value));
         }
         (ColumnType::Json, SqlRef::Text(bytes)) => {
             // Canonical when it was written; someone else's writing must not change the digest.
-            let value = json::canonical(text(bytes)?).map_err(|_| foreign())?;
+            let value = json::canonical(text(bytes)?).map_err(|_| NotOfItsType)?;
             take(ValueRef::Json(&value));
         }
-        _ => return Err(foreign()),
+        _ => return Err(NotOfItsType),
     }
     Ok(())
+}
+
+/// Adds a value to a record, as it is stored.
+pub(super) fn push_stored(record: &mut RecordWriter, value: ValueRef<'_>) {
+    match value {
+        ValueRef::Null => record.push(SqlRef::Null),
+        ValueRef::Boolean(value) => record.push(SqlRef::Integer(i64::from(value))),
+        ValueRef::Integer(value) | ValueRef::Timestamp(value) => {
+            record.push(SqlRef::Integer(value));
+        }
+        ValueRef::Real(value) => record.push(SqlRef::Real(value)),
+        ValueRef::Text(value) | ValueRef::Json(value) => {
+            record.push(SqlRef::Text(value.as_bytes()));
+        }
+        ValueRef::Bytes(value) => record.push(SqlRef::Blob(value)),
+        ValueRef::Uuid(value) => {
+            let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+            let text = uuid::Uuid::from_bytes(*value)
+                .hyphenated()
+                .encode_lower(&mut text);
+            record.push(SqlRef::Text(text.as_bytes()));
+        }
+    }
 }

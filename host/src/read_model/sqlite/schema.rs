@@ -25,6 +25,7 @@ pub(super) struct TableSql {
     /// Numbers of the key's columns, in key order.
     pub(super) key: Vec<u16>,
     pub(super) key_types: Vec<ColumnType>,
+    pub(super) layout: Layout,
     pub(super) indexes: Vec<IndexSql>,
     pub(super) has_unique_index: bool,
     pub(super) create: String,
@@ -69,6 +70,7 @@ impl TableSql {
         Self {
             columns: table.column_types(),
             key_types: table.key_types(),
+            layout: Layout::of(table),
             indexes: table
                 .indexes
                 .iter()
@@ -131,7 +133,7 @@ pub(super) fn quote(name: &str) -> String {
 
 /// How SQLite keeps a table's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layout {
+pub(super) enum Layout {
     /// By SQLite's own row number, which is the key: one integer column.
     RowNumber { column: usize },
     /// In the B-tree of the key. A row is stored once and found in one descent, but a long one

@@ -15,6 +15,7 @@ impl SqliteReadModel {
         &mut self,
         changes: &[RowChange<'_>],
     ) -> Result<(), ReadModelError> {
+        self.change_in_place()?;
         self.begin()?;
         for group in changes.chunk_by(|a, b| a.table == b.table) {
             let table = super::table_of(&self.tables, group[0].table)?;

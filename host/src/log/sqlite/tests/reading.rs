@@ -111,10 +111,10 @@ async fn the_index_is_used_and_nothing_wide_is_sorted() {
         }
         steps.join("\n")
     };
-    insta::assert_snapshot!(plan(&reader.columns.scan), @"SEARCH events USING INTEGER PRIMARY KEY (rowid>?)");
-    insta::assert_snapshot!(plan(&reader.columns.fetch), @"SEARCH events USING INTEGER PRIMARY KEY (rowid=?)");
+    insta::assert_snapshot!(plan(&reader.statements.scan), @"SEARCH events USING INTEGER PRIMARY KEY (rowid>?)");
+    insta::assert_snapshot!(plan(&reader.statements.fetch), @"SEARCH events USING INTEGER PRIMARY KEY (rowid=?)");
     // The sort is of the positions of one window.
-    insta::assert_snapshot!(plan(&reader.columns.window), @r"
+    insta::assert_snapshot!(plan(&reader.statements.window), @r"
     SEARCH events USING COVERING INDEX events_type (type=? AND rowid>? AND rowid<?)
     USE TEMP B-TREE FOR ORDER BY
     ");

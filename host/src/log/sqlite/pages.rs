@@ -1,0 +1,131 @@
+//! The pages of the log's table of events, read through SQLite, so that they are those of the open
+//! transaction, wherever they lie. Stepping a statement from row to row costs more than all that is
+//! done with an event afterwards; a page has some twenty of them.
+
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+
+use super::source::{Column, Source};
+use crate::event::{Hash, Position};
+use crate::sqlite_format::{DatabasePages, RecordLayout, TableCursor, corrupt};
+
+/// Columns of the table `events`, in its order.
+pub(super) const COLUMNS: [&str; 13] = [
+    "position",
+    "stream",
+    "revision",
+    "id",
+    "type",
+    "occurred_at",
+    "recorded_at",
+    "subject",
+    "key_id",
+    "salt",
+    "hash",
+    "metadata",
+    "payload",
+];
+const HASH: usize = 10;
+
+/// In each transaction anew: VACUUM moves tables.
+const SELECT_ROOT: &str =
+    "SELECT rootpage FROM sqlite_schema WHERE type = 'table' AND name = 'events'";
+
+/// Goes over the events of a log.
+#[derive(Debug, Default)]
+pub(super) struct EventPages {
+    cursor: TableCursor,
+    layout: RecordLayout,
+}
+
+impl EventPages {
+    /// None: this SQLite was compiled without a way to read pages.
+    pub(super) fn open(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+        let readable = DatabasePages::are_readable(connection)?;
+        Ok(readable.then(Self::default))
+    }
+
+    /// Visits the events behind a position, in order, until told to stop.
+    pub(super) fn visit(
+        &mut self,
+        connection: &Connection,
+        after: Position,
+        mut visit: impl FnMut(Position, &Event<'_>) -> rusqlite::Result<Flow>,
+    ) -> rusqlite::Result<()> {
+        let mut root = connection.prepare_cached(SELECT_ROOT)?;
+        let root = root.query_row([], |row| row.get(0))?;
+        let mut pages = DatabasePages::new(connection)?;
+        self.cursor.seek(&mut pages, root, after.cast_signed())?;
+        while let Some((rowid, record)) = self.cursor.next(&mut pages)? {
+            let laid_out = self.layout.of(record, COLUMNS.len());
+            laid_out.ok_or_else(|| malformed("an event is no record"))?;
+            let layout = &self.layout;
+            match visit(rowid.cast_unsigned(), &Event { record, layout })? {
+                Flow::GoOn => {}
+                Flow::Stop => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether there is more to visit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    GoOn,
+    Stop,
+}
+
+/// An event as its page holds it.
+#[derive(Debug)]
+pub(super) struct Event<'a> {
+    record: &'a [u8],
+    layout: &'a RecordLayout,
+}
+
+impl Event<'_> {
+    pub(super) fn hash(&self) -> rusqlite::Result<Hash> {
+        match self.layout.field(self.record, HASH) {
+            Some(ValueRef::Blob(bytes)) => bytes.try_into().ok(),
+            _ => None,
+        }
+        .ok_or_else(|| malformed("an event has no hash"))
+    }
+
+    fn field(&self, column: Column) -> rusqlite::Result<ValueRef<'_>> {
+        let place = match column {
+            Column::Stream => 1,
+            Column::Revision => 2,
+            Column::Id => 3,
+            Column::Type => 4,
+            Column::OccurredAt => 5,
+            Column::RecordedAt => 6,
+            Column::Metadata => 11,
+            Column::Payload => 12,
+        };
+        let field = self.layout.field(self.record, place);
+        field.ok_or_else(|| malformed("an event is cut off"))
+    }
+}
+
+impl Source for Event<'_> {
+    fn bytes(&self, column: Column) -> rusqlite::Result<Option<&[u8]>> {
+        match self.field(column)? {
+            ValueRef::Null => Ok(None),
+            ValueRef::Text(bytes) => Ok(Some(bytes)),
+            _ => Err(malformed("an event has a number where a text belongs")),
+        }
+    }
+
+    fn integer(&self, column: Column) -> rusqlite::Result<Option<i64>> {
+        match self.field(column)? {
+            ValueRef::Null => Ok(None),
+            ValueRef::Integer(value) => Ok(Some(value)),
+            _ => Err(malformed("an event has a text where a number belongs")),
+        }
+    }
+}
+
+fn malformed(what: &str) -> rusqlite::Error {
+    corrupt(what.to_owned())
+}

@@ -1,0 +1,237 @@
+//! Going over the rows of a table by their rowids, and over the entries of an index, or of a table
+//! without rowids, in their order.
+
+use super::Malformed;
+use super::database::{DatabasePages, PageError};
+use super::page::{Cell, Page, usable_bytes};
+
+type Result<T> = std::result::Result<T, PageError>;
+
+/// A B-tree of the smallest pages is less deep than this, whatever it holds.
+const DEPTH_MAX: usize = 24;
+
+/// A place in the B-tree of a table with rowids. Buffers are kept from one search to the next.
+#[derive(Debug, Default)]
+pub(crate) struct TableCursor {
+    /// From the root down to the leaf, as far as `depth`.
+    path: Vec<Level>,
+    depth: usize,
+    records: Records,
+}
+
+/// A place in the B-tree of an index.
+#[derive(Debug, Default)]
+pub(crate) struct IndexCursor {
+    path: Vec<Level>,
+    depth: usize,
+    records: Records,
+}
+
+#[derive(Debug, Default)]
+struct Level {
+    number: u32,
+    page: Vec<u8>,
+    /// Of a leaf the next cell, of others the child that was descended into.
+    at: usize,
+    /// Of an index's other pages: the entry before the child was visited, and the child not yet.
+    is_between: bool,
+}
+
+impl TableCursor {
+    /// Goes to the first row behind a rowid.
+    pub(crate) fn seek(
+        &mut self,
+        pages: &mut DatabasePages<'_>,
+        root: u32,
+        after: i64,
+    ) -> Result<()> {
+        self.records.begin(pages)?;
+        self.depth = 0;
+        self.descend(pages, root, Some(after))
+    }
+
+    /// The next row: its rowid and its record. None at the end of the table.
+    pub(crate) fn next(&mut self, pages: &mut DatabasePages<'_>) -> Result<Option<(i64, &[u8])>> {
+        if !self.find_row(pages)? {
+            return Ok(None);
+        }
+        let level = &mut self.path[self.depth - 1];
+        let page = Page::new(level.number, &level.page)?;
+        let cell = page.row(level.at, self.records.usable)?;
+        level.at += 1;
+        let record = self.records.whole(pages, &cell)?;
+        Ok(Some((cell.rowid, record)))
+    }
+
+    /// Goes on to the next leaf where this one has no more rows; `false` at the end of the table.
+    fn find_row(&mut self, pages: &mut DatabasePages<'_>) -> Result<bool> {
+        while self.depth > 0 {
+            let level = &mut self.path[self.depth - 1];
+            let page = Page::new(level.number, &level.page)?;
+            if level.at == page.cells {
+                self.depth -= 1;
+            } else if page.is_leaf() {
+                return Ok(true);
+            } else {
+                level.at += 1;
+                let child = page.child(level.at)?;
+                self.descend(pages, child, None)?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Goes down from a page to the leaf with the first row behind `after`, or the very first one.
+    fn descend(
+        &mut self,
+        pages: &mut DatabasePages<'_>,
+        from: u32,
+        after: Option<i64>,
+    ) -> Result<()> {
+        let mut number = from;
+        loop {
+            let level = enter(&mut self.path, self.depth, number)?;
+            pages.read(number, &mut level.page)?;
+            let page = Page::new(number, &level.page)?;
+            if !page.is_of_a_table() {
+                return Err(page.malformed("it is none of a table's").into());
+            }
+            if let Some(after) = after {
+                level.at = first_behind(&page, after)?;
+            }
+            self.depth += 1;
+            if page.is_leaf() {
+                return Ok(());
+            }
+            number = page.child(level.at)?;
+        }
+    }
+}
+
+impl IndexCursor {
+    /// Goes to the first entry.
+    pub(crate) fn seek(&mut self, pages: &mut DatabasePages<'_>, root: u32) -> Result<()> {
+        self.records.begin(pages)?;
+        self.depth = 0;
+        self.descend(pages, root)
+    }
+
+    /// The next entry's record. None at the end.
+    pub(crate) fn next(&mut self, pages: &mut DatabasePages<'_>) -> Result<Option<&[u8]>> {
+        if !self.find_entry(pages)? {
+            return Ok(None);
+        }
+        let level = &mut self.path[self.depth - 1];
+        let page = Page::new(level.number, &level.page)?;
+        let cell = page.entry(level.at, self.records.usable)?;
+        level.at += 1;
+        level.is_between = !page.is_leaf();
+        self.records.whole(pages, &cell).map(Some)
+    }
+
+    /// Goes on to the page with the next entry; `false` at the end.
+    fn find_entry(&mut self, pages: &mut DatabasePages<'_>) -> Result<bool> {
+        while self.depth > 0 {
+            let level = &mut self.path[self.depth - 1];
+            let page = Page::new(level.number, &level.page)?;
+            if std::mem::take(&mut level.is_between) {
+                let child = page.child(level.at)?;
+                self.descend(pages, child)?;
+            } else if level.at == page.cells {
+                self.depth -= 1;
+            } else {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Goes down from a page to its first leaf.
+    fn descend(&mut self, pages: &mut DatabasePages<'_>, from: u32) -> Result<()> {
+        let mut number = from;
+        loop {
+            let level = enter(&mut self.path, self.depth, number)?;
+            pages.read(number, &mut level.page)?;
+            let page = Page::new(number, &level.page)?;
+            if page.is_of_a_table() {
+                return Err(page.malformed("it is none of an index's").into());
+            }
+            self.depth += 1;
+            if page.is_leaf() {
+                return Ok(());
+            }
+            number = page.child(0)?;
+        }
+    }
+}
+
+/// The level below `depth` others, for a page.
+fn enter(path: &mut Vec<Level>, depth: usize, number: u32) -> Result<&mut Level> {
+    if depth == DEPTH_MAX {
+        let reason = "it lies deeper than a tree can be";
+        return Err(Malformed { page: number, reason }.into());
+    }
+    if path.len() == depth {
+        path.push(Level::default());
+    }
+    let level = &mut path[depth];
+    level.number = number;
+    level.at = 0;
+    level.is_between = false;
+    Ok(level)
+}
+
+/// The first cell of a table's page that has rows behind `after`, or the number of cells.
+fn first_behind(page: &Page<'_>, after: i64) -> std::result::Result<usize, Malformed> {
+    let (mut low, mut high) = (0, page.cells);
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        if page.last_rowid(middle)? > after {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    Ok(low)
+}
+
+/// Puts records together that do not fit on one page.
+#[derive(Debug, Default)]
+struct Records {
+    /// Bytes of a page that hold content.
+    usable: usize,
+    record: Vec<u8>,
+    page: Vec<u8>,
+}
+
+impl Records {
+    fn begin(&mut self, pages: &mut DatabasePages<'_>) -> Result<()> {
+        pages.read(1, &mut self.page)?;
+        self.usable = usable_bytes(&self.page)?;
+        Ok(())
+    }
+
+    fn whole<'a>(
+        &'a mut self,
+        pages: &mut DatabasePages<'_>,
+        cell: &Cell<'a>,
+    ) -> Result<&'a [u8]> {
+        let Some(mut number) = cell.overflow else {
+            return Ok(cell.local);
+        };
+        self.record.clear();
+        self.record.extend_from_slice(cell.local);
+        while self.record.len() < cell.record_bytes {
+            pages.read(number, &mut self.page)?;
+            let wanted = (cell.record_bytes - self.record.len()).min(self.usable - 4);
+            let content = self.page.get(4..4 + wanted);
+            let (Some(next), Some(content)) = (self.page.first_chunk(), content) else {
+                let reason = "it is too short";
+                return Err(Malformed { page: number, reason }.into());
+            };
+            self.record.extend_from_slice(content);
+            number = u32::from_be_bytes(*next);
+        }
+        Ok(&self.record)
+    }
+}

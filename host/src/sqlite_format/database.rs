@@ -1,0 +1,59 @@
+//! The pages of a database as SQLite has them for a connection, wherever they lie.
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension};
+
+use super::Malformed;
+
+/// Reads pages in the connection's transaction. One has to be open, or each page would be of another
+/// moment.
+pub(crate) struct DatabasePages<'c> {
+    select: CachedStatement<'c>,
+}
+
+impl<'c> DatabasePages<'c> {
+    /// Whether this SQLite was compiled with what it takes.
+    pub(crate) fn are_readable(connection: &Connection) -> rusqlite::Result<bool> {
+        let module = "SELECT 1 FROM pragma_module_list WHERE name = 'sqlite_dbpage'";
+        let found = connection.query_row(module, [], |_| Ok(())).optional()?;
+        Ok(found.is_some())
+    }
+
+    pub(crate) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+        let select = connection.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
+        Ok(Self { select })
+    }
+
+    /// Puts a page into the buffer, in place of what is there; nothing where there is no such page.
+    pub(crate) fn read(&mut self, number: u32, page: &mut Vec<u8>) -> rusqlite::Result<()> {
+        page.clear();
+        let mut rows = self.select.query([number])?;
+        if let Some(row) = rows.next()? {
+            page.extend_from_slice(row.get_ref(0)?.as_blob()?);
+        }
+        Ok(())
+    }
+}
+
+/// Why pages could not be read, or make no sense.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PageError {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+impl From<PageError> for rusqlite::Error {
+    fn from(error: PageError) -> Self {
+        match error {
+            PageError::Sqlite(error) => error,
+            PageError::Malformed(error) => corrupt(error.to_string()),
+        }
+    }
+}
+
+/// What SQLite itself would say.
+pub(crate) fn corrupt(what: String) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some(what))
+}

@@ -1,0 +1,135 @@
+//! Records: the columns of one row.
+
+use rusqlite::types::ValueRef;
+
+use super::varint;
+
+/// Where the columns of one record are. Its buffer is kept from one record to the next.
+#[derive(Debug, Default)]
+pub(crate) struct RecordLayout {
+    /// Serial type and place of each column.
+    columns: Vec<(u64, usize)>,
+}
+
+impl RecordLayout {
+    /// Looks at a record's first columns, at most so many. None: the bytes are no record.
+    pub(crate) fn of(&mut self, record: &[u8], columns: usize) -> Option<()> {
+        self.columns.clear();
+        let (header, mut at) = varint::read(record)?;
+        let header = usize::try_from(header).ok()?;
+        let head = record.get(..header)?;
+        let mut place = header;
+        while at < header && self.columns.len() < columns {
+            let (serial, bytes) = varint::read(&head[at..])?;
+            at += bytes;
+            self.columns.push((serial, place));
+            place = place.checked_add(width(serial)?)?;
+        }
+        (place <= record.len()).then_some(())
+    }
+
+    /// A column of the record that was looked at. One that the record does not have is null: it was
+    /// added to the table later.
+    pub(crate) fn field<'a>(&self, record: &'a [u8], column: usize) -> Option<ValueRef<'a>> {
+        let Some(&(serial, place)) = self.columns.get(column) else {
+            return Some(ValueRef::Null);
+        };
+        let bytes = record.get(place..place + width(serial)?)?;
+        Some(match serial {
+            0 => ValueRef::Null,
+            1..=6 => ValueRef::Integer(integer(bytes)),
+            7 => ValueRef::Real(f64::from_be_bytes(bytes.try_into().ok()?)),
+            8 => ValueRef::Integer(0),
+            9 => ValueRef::Integer(1),
+            _ if serial % 2 == 0 => ValueRef::Blob(bytes),
+            _ => ValueRef::Text(bytes),
+        })
+    }
+}
+
+/// Puts a record together, column by column.
+#[derive(Debug, Default)]
+pub(crate) struct RecordWriter {
+    /// Serial types.
+    types: Vec<u8>,
+    values: Vec<u8>,
+    record: Vec<u8>,
+}
+
+impl RecordWriter {
+    pub(crate) fn clear(&mut self) {
+        self.types.clear();
+        self.values.clear();
+    }
+
+    pub(crate) fn push(&mut self, value: ValueRef<'_>) {
+        match value {
+            ValueRef::Null => self.types.push(0),
+            ValueRef::Integer(0) => self.types.push(8),
+            ValueRef::Integer(1) => self.types.push(9),
+            ValueRef::Integer(value) => self.push_integer(value),
+            ValueRef::Real(value) => {
+                self.types.push(7);
+                self.values.extend_from_slice(&value.to_be_bytes());
+            }
+            ValueRef::Text(bytes) => {
+                varint::push(&mut self.types, 13 + 2 * bytes.len() as u64);
+                self.values.extend_from_slice(bytes);
+            }
+            ValueRef::Blob(bytes) => {
+                varint::push(&mut self.types, 12 + 2 * bytes.len() as u64);
+                self.values.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    /// The record of the columns that were pushed.
+    pub(crate) fn finish(&mut self) -> &[u8] {
+        self.record.clear();
+        // The header's length counts itself: one byte up to 127, two up to 16,383, …
+        let types = self.types.len() as u64;
+        let own = match types {
+            0..=126 => 1,
+            127..=16_381 => 2,
+            _ => 3,
+        };
+        varint::push(&mut self.record, types + own);
+        self.record.extend_from_slice(&self.types);
+        self.record.extend_from_slice(&self.values);
+        &self.record
+    }
+
+    fn push_integer(&mut self, value: i64) {
+        let bits = 65 - (value ^ (value >> 63)).leading_zeros();
+        let (serial, bytes) = match bits {
+            0..=8 => (1, 1),
+            9..=16 => (2, 2),
+            17..=24 => (3, 3),
+            25..=32 => (4, 4),
+            33..=48 => (5, 6),
+            _ => (6, 8),
+        };
+        self.types.push(serial);
+        self.values
+            .extend_from_slice(&value.to_be_bytes()[8 - bytes..]);
+    }
+}
+
+/// Bytes that a value of a serial type takes. None: there is no such type.
+fn width(serial: u64) -> Option<usize> {
+    Some(match serial {
+        0 | 8 | 9 => 0,
+        1..=4 => usize::try_from(serial).ok()?,
+        5 => 6,
+        6 | 7 => 8,
+        10 | 11 => return None,
+        _ => usize::try_from((serial - 12) / 2).ok()?,
+    })
+}
+
+fn integer(bytes: &[u8]) -> i64 {
+    let negative = bytes.first().is_some_and(|first| *first >= 0x80);
+    let mut padded = if negative { [0xff; 8] } else { [0; 8] };
+    padded[8 - bytes.len()..].copy_from_slice(bytes);
+    i64::from_be_bytes(padded)
+}
