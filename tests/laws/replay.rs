@@ -42,6 +42,7 @@ struct Way {
     cache_bytes_max: usize,
     flush_bytes: usize,
     flush_interval: Duration,
+    rewrite_bytes_min: usize,
     /// Positions of one call, so that batches also end where the events run out.
     stride: u64,
     /// Taken one after the other, and then again from the first.
@@ -56,6 +57,7 @@ impl Way {
             cache_bytes_max: settings.cache_bytes_max,
             flush_bytes: settings.flush_bytes,
             flush_interval: Duration::from_hours(1),
+            rewrite_bytes_min: 0,
             stride: Position::MAX,
             between: vec![Between::GoOn],
         }
@@ -66,6 +68,7 @@ impl Way {
             cache_bytes_max: self.cache_bytes_max,
             flush_bytes: self.flush_bytes,
             flush_interval: self.flush_interval,
+            rewrite_bytes_min: self.rewrite_bytes_min,
             limits: Limits::default(),
         }
     }
@@ -84,22 +87,26 @@ fn way(kills: bool) -> impl Strategy<Value = Way> {
         prop_oneof![Just(0_usize), 200..4_000_usize, Just(1 << 28)],
         prop_oneof![Just(0_usize), 100..2_000_usize, Just(1 << 26)],
         prop_oneof![Just(Duration::ZERO), Just(Duration::from_hours(1))],
+        prop_oneof![2 => Just(0_usize), 1 => 1..2_000_usize, 1 => Just(usize::MAX)],
         prop_oneof![1..30_u64, Just(Position::MAX)],
         prop::collection::vec(between, 1..12),
     )
         .prop_map(
-            |(threads, events, bytes, cache, flush, flush_interval, stride, between)| Way {
-                read: FeedSettings {
-                    threads,
-                    batch_events_max: events,
-                    batch_bytes_max: bytes,
-                    distance_min: 5,
-                },
-                cache_bytes_max: cache,
-                flush_bytes: flush,
-                flush_interval,
-                stride,
-                between,
+            |(threads, events, bytes, cache, flush, flush_interval, rewrite, stride, between)| {
+                Way {
+                    read: FeedSettings {
+                        threads,
+                        batch_events_max: events,
+                        batch_bytes_max: bytes,
+                        distance_min: 5,
+                    },
+                    cache_bytes_max: cache,
+                    flush_bytes: flush,
+                    flush_interval,
+                    rewrite_bytes_min: rewrite,
+                    stride,
+                    between,
+                }
             },
         )
 }

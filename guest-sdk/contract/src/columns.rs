@@ -162,6 +162,23 @@ impl ColumnBuilder {
         }
     }
 
+    /// `push` of an integer, without a detour where the column has them.
+    #[inline]
+    pub(crate) fn push_integer(&mut self, value: i64) {
+        match &mut self.values {
+            Values::Integers(values) => {
+                values.push(value);
+                self.rows += 1;
+            }
+            _ => self.push(&Fitted::Integer(value)),
+        }
+    }
+
+    /// `push` of a text.
+    pub(crate) fn push_text(&mut self, value: &str) {
+        self.push(&Fitted::Text(value));
+    }
+
     pub(crate) fn push(&mut self, value: &Fitted<'_>) {
         match value {
             Fitted::Missing => self.missing.set(self.rows),

@@ -209,8 +209,8 @@ impl ShapePlan {
     /// Appends a row to the block of this shape, or nothing.
     fn fit(&self, payload: &[u8], spots: &[Spot], blocks: &mut Blocks) -> Result<(), FieldError> {
         let columns = blocks.shape(self.index);
-        for (at, field) in self.fields.iter().enumerate() {
-            if let Err(error) = field.fit(payload, spots, |value| columns[at].push(&value)) {
+        for (at, (field, column)) in self.fields.iter().zip(&mut *columns).enumerate() {
+            if let Err(error) = field.fit(payload, spots, column) {
                 columns[..at].iter_mut().for_each(ColumnBuilder::pop);
                 return Err(error);
             }
@@ -231,11 +231,12 @@ impl FieldPlan {
         }
     }
 
+    /// Appends the value of the payload, or nothing.
     fn fit(
         &self,
         payload: &[u8],
         spots: &[Spot],
-        push: impl FnOnce(Fitted<'_>),
+        column: &mut ColumnBuilder,
     ) -> Result<(), FieldError> {
         for (node, path) in &self.places {
             match node.map_or(Spot::Missing, |node| spots[node]) {
@@ -243,17 +244,17 @@ impl FieldPlan {
                 Spot::Found { start, end } => {
                     let raw = &payload[start..end];
                     if self.nullable && raw == b"null" {
-                        push(Fitted::Null);
+                        column.push(&Fitted::Null);
                         return Ok(());
                     }
-                    return value::fit(raw, self.wants, push)
+                    return value::fit(raw, self.wants, column)
                         .map_err(|misfit| misfit.of_field(path, self.wants, raw));
                 }
                 Spot::Broken(flaw) => return Err(flaw.into()),
             }
         }
         if self.optional {
-            push(Fitted::Missing);
+            column.push(&Fitted::Missing);
             return Ok(());
         }
         let first = self.places.first();

@@ -321,7 +321,9 @@ async fn promote(
     match access.request(request).await.map_err(explain)? {
         Done::Switched { from, to, position } => {
             let sentence = super::switch::sentence(from.as_ref(), &to, position);
-            context.printer.say(format_args!("{projection}: {sentence}"));
+            context
+                .printer
+                .say(format_args!("{projection}: {sentence}"));
         }
         _ => {
             let printer = context.printer;

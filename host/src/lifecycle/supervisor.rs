@@ -175,9 +175,7 @@ impl Supervisor {
                 version,
                 accept_older,
                 may_be_live,
-            } => {
-                self.promote(&version, accept_older, may_be_live).await
-            }
+            } => self.promote(&version, accept_older, may_be_live).await,
             Request::Rollback { from, accept_older } => self.rollback(&from, accept_older).await,
             Request::Retire { version } => self.retire(&version).await,
             Request::Pause { version } => self

@@ -88,6 +88,17 @@ pub enum ReadModelError {
 }
 
 impl ReadModelError {
+    /// A row of `table` that is put under another key than the one that its columns make.
+    pub(crate) fn not_under_its_key(table: &str, key: &[u16]) -> Self {
+        Self::Row {
+            table: table.to_owned(),
+            source: RowError::Malformed {
+                column: usize::from(key[0]),
+                reason: "the row's key columns are not the key it was put under",
+            },
+        }
+    }
+
     /// Whether the module broke the contract: another try can't help, another module can.
     pub fn is_the_modules_fault(&self) -> bool {
         matches!(

@@ -117,9 +117,8 @@ pub struct Flush<'a> {
     pub events_per_s: f64,
 }
 
-/// A table's changes, sorted by key and at most one for each key. Reading on fails where a change
-/// turns out to be none.
-pub type Changes<'a> = Box<dyn Iterator<Item = Result<RowChange<'a>, ReadModelError>> + 'a>;
+/// A table's changes, sorted by key and at most one for each key.
+pub type Changes<'a> = Box<dyn Iterator<Item = RowChange<'a>> + 'a>;
 
 /// A row with its primary key, encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,13 +188,15 @@ pub trait ReadModel: Send {
     /// Commits what was written, if anything, together with the checkpoint.
     fn commit(&mut self, checkpoint: Checkpoint, events_per_s: f64) -> Result<(), ReadModelError>;
 
-    /// Whether a flush whose keys and rows take so many bytes is better given to
-    /// [`rewrite`](Self::rewrite) than written change by change.
+    /// Whether a flush whose keys and rows take so many bytes may be given to
+    /// [`rewrite`](Self::rewrite), and is not better written change by change because of what is
+    /// there already.
     fn is_to_be_rewritten(&self, flush_bytes: usize) -> Result<bool, ReadModelError>;
 
     /// Lays out all rows anew, those of the flush among them, and puts the result with the flush's
     /// checkpoint in the place of what was there, in one atomic step like a commit. Call it between
-    /// commits, and only where [`is_to_be_rewritten`](Self::is_to_be_rewritten) says so.
+    /// commits, and only where [`is_to_be_rewritten`](Self::is_to_be_rewritten) says so. A row that
+    /// does not stand under its own key is refused.
     fn rewrite(&mut self, flush: Flush<'_>) -> Result<(), ReadModelError>;
 
     /// Drops the open transaction, if any; the stored checkpoint holds.

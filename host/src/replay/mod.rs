@@ -49,6 +49,8 @@ pub struct Settings {
     pub cache_bytes_max: usize,
     pub flush_bytes: usize,
     pub flush_interval: std::time::Duration,
+    /// Smaller flushes never lay a read model out anew.
+    pub rewrite_bytes_min: usize,
     pub limits: Limits,
 }
 
@@ -58,6 +60,7 @@ impl Default for Settings {
             cache_bytes_max: limits::ROW_CACHE_BYTES_MAX,
             flush_bytes: limits::FLUSH_BYTES,
             flush_interval: limits::FLUSH_INTERVAL,
+            rewrite_bytes_min: limits::REWRITE_BYTES_MIN,
             limits: Limits::default(),
         }
     }
@@ -137,7 +140,11 @@ impl Replay {
             chunk: EventChunk::new(read.batch_events_max, read.batch_bytes_max),
             parser: Parser::new(alone),
             applier: Applier::new(module.clone(), tables.clone(), settings.limits),
-            writer: Writer::new(model.clone(), feed.shared().priority.clone()),
+            writer: Writer::new(
+                model.clone(),
+                feed.shared().priority.clone(),
+                settings.rewrite_bytes_min,
+            ),
             asks,
             feed,
             runtime,

@@ -126,10 +126,7 @@ impl Shape {
         if self.key_of(row, &self.key)? == key {
             return Ok(());
         }
-        Err(self.bad_row(RowError::Malformed {
-            column: usize::from(self.key[0]),
-            reason: "the row's key columns are not the key it was put under",
-        }))
+        Err(ReadModelError::not_under_its_key(&self.name, &self.key))
     }
 
     fn key_of(&self, row: &[u8], columns: &[u16]) -> Result<Vec<u8>, ReadModelError> {

@@ -47,27 +47,34 @@ pub(super) struct Flush {
 pub(super) struct Writer {
     model: SharedModel,
     priority: Arc<Priority>,
+    rewrite_bytes_min: usize,
     running: Option<JoinHandle<Result<Written, ReadModelError>>>,
 }
 
 impl Writer {
-    pub(super) fn new(model: SharedModel, priority: Arc<Priority>) -> Self {
+    pub(super) fn new(
+        model: SharedModel,
+        priority: Arc<Priority>,
+        rewrite_bytes_min: usize,
+    ) -> Self {
         Self {
             model,
             priority,
+            rewrite_bytes_min,
             running: None,
         }
     }
 
     /// Writes a flush and waits for it. None may be running.
     pub(super) fn write(&mut self, flush: Flush) -> Result<Written, ReadModelError> {
-        write(&self.model, flush, &|| {})
+        write(&self.model, flush, self.rewrite_bytes_min, &|| {})
     }
 
     /// Begins a flush on a thread of its own. None may be running.
     pub(super) fn begin(&mut self, flush: Flush) {
         let (model, priority) = (self.model.clone(), self.priority.clone());
-        let run = move || write(&model, flush, &|| priority.give_way());
+        let rewrite_bytes_min = self.rewrite_bytes_min;
+        let run = move || write(&model, flush, rewrite_bytes_min, &|| priority.give_way());
         let thread = std::thread::Builder::new()
             .name("retell-writer".to_owned())
             .spawn(run)
@@ -109,23 +116,14 @@ fn join(thread: JoinHandle<Result<Written, ReadModelError>>) -> Result<Written, 
 fn write(
     model: &SharedModel,
     mut flush: Flush,
+    rewrite_bytes_min: usize,
     give_way: &dyn Fn(),
 ) -> Result<Written, ReadModelError> {
     for table in &mut flush.frozen.tables {
         sort(&mut table.rows);
     }
     let mut model = model.lock().unwrap_or_else(PoisonError::into_inner);
-    let written = model
-        .is_to_be_rewritten(flush.frozen.bytes())
-        .and_then(|rewrite| {
-            if rewrite {
-                return model.rewrite(flush.rows(give_way));
-            }
-            for table in &flush.frozen.tables {
-                write_table(&mut **model, table, give_way)?;
-            }
-            model.commit(flush.checkpoint, flush.events_per_s)
-        });
+    let written = write_all(&mut **model, &flush, rewrite_bytes_min, give_way);
     if let Err(error) = written {
         model.rollback();
         return Err(error);
@@ -134,6 +132,22 @@ fn write(
         number: flush.frozen.number,
         checkpoint: flush.checkpoint,
     })
+}
+
+fn write_all(
+    model: &mut dyn ReadModel,
+    flush: &Flush,
+    rewrite_bytes_min: usize,
+    give_way: &dyn Fn(),
+) -> Result<(), ReadModelError> {
+    let bytes = flush.frozen.bytes();
+    if bytes > 0 && bytes >= rewrite_bytes_min && model.is_to_be_rewritten(bytes)? {
+        return model.rewrite(flush.rows(give_way));
+    }
+    for table in &flush.frozen.tables {
+        write_table(model, table, give_way)?;
+    }
+    model.commit(flush.checkpoint, flush.events_per_s)
 }
 
 /// Sorts by key. Most keys differ early, so the first bytes are compared as one number, without a
@@ -185,16 +199,13 @@ impl Flush {
 }
 
 impl FrozenTable {
-    fn change<'a>(&self, row: &'a FrozenRow) -> Result<RowChange<'a>, ReadModelError> {
-        if let Some(bytes) = row.row() {
-            self.shape.check_key(row.key(), bytes)?;
-        }
-        Ok(RowChange {
+    fn change<'a>(&self, row: &'a FrozenRow) -> RowChange<'a> {
+        RowChange {
             table: self.number,
             key: row.key(),
             row: row.row(),
             fresh: row.fresh,
-        })
+        }
     }
 }
 
@@ -213,7 +224,10 @@ fn write_table(
     for rows in table.rows.chunks(turn) {
         changes.clear();
         for row in rows {
-            changes.push(table.change(row)?);
+            if let Some(bytes) = row.row() {
+                table.shape.check_key(row.key(), bytes)?;
+            }
+            changes.push(table.change(row));
         }
         model.write(&changes)?;
         give_way();

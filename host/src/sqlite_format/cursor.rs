@@ -3,7 +3,7 @@
 
 use super::Malformed;
 use super::database::{DatabasePages, PageError};
-use super::page::{Cell, Page, usable_bytes};
+use super::page::{Cell, Page, PageHead, usable_bytes};
 
 type Result<T> = std::result::Result<T, PageError>;
 
@@ -29,12 +29,21 @@ pub(crate) struct IndexCursor {
 
 #[derive(Debug, Default)]
 struct Level {
-    number: u32,
-    page: Vec<u8>,
+    head: PageHead,
+    bytes: Vec<u8>,
     /// Of a leaf the next cell, of others the child that was descended into.
     at: usize,
     /// Of an index's other pages: the entry before the child was visited, and the child not yet.
     is_between: bool,
+}
+
+impl Level {
+    fn page(&self) -> Page<'_> {
+        Page {
+            head: self.head,
+            bytes: &self.bytes,
+        }
+    }
 }
 
 impl TableCursor {
@@ -56,7 +65,10 @@ impl TableCursor {
             return Ok(None);
         }
         let level = &mut self.path[self.depth - 1];
-        let page = Page::new(level.number, &level.page)?;
+        let page = Page {
+            head: level.head,
+            bytes: &level.bytes,
+        };
         let cell = page.row(level.at, self.records.usable)?;
         level.at += 1;
         let record = self.records.whole(pages, &cell)?;
@@ -67,14 +79,14 @@ impl TableCursor {
     fn find_row(&mut self, pages: &mut DatabasePages<'_>) -> Result<bool> {
         while self.depth > 0 {
             let level = &mut self.path[self.depth - 1];
-            let page = Page::new(level.number, &level.page)?;
-            if level.at == page.cells {
+            let head = level.head;
+            if level.at == head.cells {
                 self.depth -= 1;
-            } else if page.is_leaf() {
+            } else if head.is_leaf() {
                 return Ok(true);
             } else {
                 level.at += 1;
-                let child = page.child(level.at)?;
+                let child = level.page().child(level.at)?;
                 self.descend(pages, child, None)?;
             }
         }
@@ -90,20 +102,18 @@ impl TableCursor {
     ) -> Result<()> {
         let mut number = from;
         loop {
-            let level = enter(&mut self.path, self.depth, number)?;
-            pages.read(number, &mut level.page)?;
-            let page = Page::new(number, &level.page)?;
-            if !page.is_of_a_table() {
-                return Err(page.malformed("it is none of a table's").into());
+            let level = enter(&mut self.path, self.depth, pages, number)?;
+            if !level.head.is_of_a_table() {
+                return Err(level.head.malformed("it is none of a table's").into());
             }
             if let Some(after) = after {
-                level.at = first_behind(&page, after)?;
+                level.at = first_behind(&level.page(), after)?;
             }
             self.depth += 1;
-            if page.is_leaf() {
+            if level.head.is_leaf() {
                 return Ok(());
             }
-            number = page.child(level.at)?;
+            number = level.page().child(level.at)?;
         }
     }
 }
@@ -122,10 +132,13 @@ impl IndexCursor {
             return Ok(None);
         }
         let level = &mut self.path[self.depth - 1];
-        let page = Page::new(level.number, &level.page)?;
+        let page = Page {
+            head: level.head,
+            bytes: &level.bytes,
+        };
         let cell = page.entry(level.at, self.records.usable)?;
         level.at += 1;
-        level.is_between = !page.is_leaf();
+        level.is_between = !level.head.is_leaf();
         self.records.whole(pages, &cell).map(Some)
     }
 
@@ -133,11 +146,10 @@ impl IndexCursor {
     fn find_entry(&mut self, pages: &mut DatabasePages<'_>) -> Result<bool> {
         while self.depth > 0 {
             let level = &mut self.path[self.depth - 1];
-            let page = Page::new(level.number, &level.page)?;
             if std::mem::take(&mut level.is_between) {
-                let child = page.child(level.at)?;
+                let child = level.page().child(level.at)?;
                 self.descend(pages, child)?;
-            } else if level.at == page.cells {
+            } else if level.at == level.head.cells {
                 self.depth -= 1;
             } else {
                 return Ok(true);
@@ -150,32 +162,40 @@ impl IndexCursor {
     fn descend(&mut self, pages: &mut DatabasePages<'_>, from: u32) -> Result<()> {
         let mut number = from;
         loop {
-            let level = enter(&mut self.path, self.depth, number)?;
-            pages.read(number, &mut level.page)?;
-            let page = Page::new(number, &level.page)?;
-            if page.is_of_a_table() {
-                return Err(page.malformed("it is none of an index's").into());
+            let level = enter(&mut self.path, self.depth, pages, number)?;
+            if level.head.is_of_a_table() {
+                return Err(level.head.malformed("it is none of an index's").into());
             }
             self.depth += 1;
-            if page.is_leaf() {
+            if level.head.is_leaf() {
                 return Ok(());
             }
-            number = page.child(0)?;
+            number = level.page().child(0)?;
         }
     }
 }
 
-/// The level below `depth` others, for a page.
-fn enter(path: &mut Vec<Level>, depth: usize, number: u32) -> Result<&mut Level> {
+/// The level below `depth` others, with a page.
+fn enter<'p>(
+    path: &'p mut Vec<Level>,
+    depth: usize,
+    pages: &mut DatabasePages<'_>,
+    number: u32,
+) -> Result<&'p mut Level> {
     if depth == DEPTH_MAX {
         let reason = "it lies deeper than a tree can be";
-        return Err(Malformed { page: number, reason }.into());
+        return Err(Malformed {
+            page: number,
+            reason,
+        }
+        .into());
     }
     if path.len() == depth {
         path.push(Level::default());
     }
     let level = &mut path[depth];
-    level.number = number;
+    pages.read(number, &mut level.bytes)?;
+    level.head = PageHead::of(number, &level.bytes)?;
     level.at = 0;
     level.is_between = false;
     Ok(level)
@@ -183,7 +203,7 @@ fn enter(path: &mut Vec<Level>, depth: usize, number: u32) -> Result<&mut Level>
 
 /// The first cell of a table's page that has rows behind `after`, or the number of cells.
 fn first_behind(page: &Page<'_>, after: i64) -> std::result::Result<usize, Malformed> {
-    let (mut low, mut high) = (0, page.cells);
+    let (mut low, mut high) = (0, page.head.cells);
     while low < high {
         let middle = usize::midpoint(low, high);
         if page.last_rowid(middle)? > after {
@@ -211,11 +231,7 @@ impl Records {
         Ok(())
     }
 
-    fn whole<'a>(
-        &'a mut self,
-        pages: &mut DatabasePages<'_>,
-        cell: &Cell<'a>,
-    ) -> Result<&'a [u8]> {
+    fn whole<'a>(&'a mut self, pages: &mut DatabasePages<'_>, cell: &Cell<'a>) -> Result<&'a [u8]> {
         let Some(mut number) = cell.overflow else {
             return Ok(cell.local);
         };
@@ -227,7 +243,11 @@ impl Records {
             let content = self.page.get(4..4 + wanted);
             let (Some(next), Some(content)) = (self.page.first_chunk(), content) else {
                 let reason = "it is too short";
-                return Err(Malformed { page: number, reason }.into());
+                return Err(Malformed {
+                    page: number,
+                    reason,
+                }
+                .into());
             };
             self.record.extend_from_slice(content);
             number = u32::from_be_bytes(*next);

@@ -25,3 +25,6 @@ pub(crate) struct Malformed {
     pub(crate) page: u32,
     pub(crate) reason: &'static str,
 }
+
+#[cfg(test)]
+mod tests;

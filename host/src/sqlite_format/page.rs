@@ -28,15 +28,67 @@ pub(super) fn usable_bytes(first: &[u8]) -> Result<usize, Malformed> {
         })
 }
 
+/// What a page's header says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PageHead {
+    number: u32,
+    kind: PageKind,
+    /// Where the places of the cells begin.
+    pointers: usize,
+    pub(super) cells: usize,
+}
+
+impl Default for PageHead {
+    /// Of no page.
+    fn default() -> Self {
+        Self {
+            number: 0,
+            kind: PageKind::TableLeaf,
+            pointers: 0,
+            cells: 0,
+        }
+    }
+}
+
+impl PageHead {
+    pub(super) fn of(number: u32, bytes: &[u8]) -> Result<Self, Malformed> {
+        let header = if number == 1 { FILE_HEADER_BYTES } else { 0 };
+        let malformed = |reason| Malformed {
+            page: number,
+            reason,
+        };
+        let head = bytes.get(header..header + INTERIOR_HEADER_BYTES);
+        let head = head.ok_or(malformed("it is too short"))?;
+        let kind = PageKind::of(head[0]).ok_or(malformed("it is of no B-tree"))?;
+        Ok(Self {
+            number,
+            kind,
+            pointers: header + kind.header_bytes(),
+            cells: usize::from(u16::from_be_bytes([head[3], head[4]])),
+        })
+    }
+
+    pub(super) fn is_leaf(self) -> bool {
+        matches!(self.kind, PageKind::TableLeaf | PageKind::IndexLeaf)
+    }
+
+    pub(super) fn is_of_a_table(self) -> bool {
+        matches!(self.kind, PageKind::TableLeaf | PageKind::TableInterior)
+    }
+
+    pub(super) fn malformed(self, reason: &'static str) -> Malformed {
+        Malformed {
+            page: self.number,
+            reason,
+        }
+    }
+}
+
 /// A page whose header was looked at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Page<'a> {
-    number: u32,
-    kind: PageKind,
-    bytes: &'a [u8],
-    /// Where the page's header begins.
-    header: usize,
-    pub(super) cells: usize,
+    pub(super) head: PageHead,
+    pub(super) bytes: &'a [u8],
 }
 
 /// What a cell holds.
@@ -53,35 +105,11 @@ pub(super) struct Cell<'a> {
 }
 
 impl<'a> Page<'a> {
-    pub(super) fn new(number: u32, bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let header = if number == 1 { FILE_HEADER_BYTES } else { 0 };
-        let malformed = |reason| Malformed {
-            page: number,
-            reason,
-        };
-        let head = bytes.get(header..header + INTERIOR_HEADER_BYTES);
-        let head = head.ok_or(malformed("it is too short"))?;
-        Ok(Self {
-            number,
-            kind: PageKind::of(head[0]).ok_or(malformed("it is of no B-tree"))?,
-            bytes,
-            header,
-            cells: usize::from(u16::from_be_bytes([head[3], head[4]])),
-        })
-    }
-
-    pub(super) fn is_leaf(&self) -> bool {
-        matches!(self.kind, PageKind::TableLeaf | PageKind::IndexLeaf)
-    }
-
-    pub(super) fn is_of_a_table(&self) -> bool {
-        matches!(self.kind, PageKind::TableLeaf | PageKind::TableInterior)
-    }
-
     /// The child before a cell, or, for the number of cells, the one behind all of them.
     pub(super) fn child(&self, at: usize) -> Result<u32, Malformed> {
-        let bytes = if at == self.cells {
-            self.bytes.get(self.header + 8..)
+        let bytes = if at == self.head.cells {
+            // The last four bytes of the header.
+            self.bytes.get(self.head.pointers - 4..)
         } else {
             Some(self.cell(at)?)
         };
@@ -91,7 +119,7 @@ impl<'a> Page<'a> {
     /// Of a table: the rowid of a row, or the last one that the child before a cell may have.
     pub(super) fn last_rowid(&self, at: usize) -> Result<i64, Malformed> {
         let cell = self.cell(at)?;
-        let before = if self.is_leaf() {
+        let before = if self.head.is_leaf() {
             self.varint(cell)?.1
         } else {
             4
@@ -114,19 +142,12 @@ impl<'a> Page<'a> {
     /// An entry of an index.
     pub(super) fn entry(&self, at: usize, usable: usize) -> Result<Cell<'a>, Malformed> {
         let cell = self.cell(at)?;
-        let child = if self.is_leaf() { 0 } else { 4 };
+        let child = if self.head.is_leaf() { 0 } else { 4 };
         let entry = cell.get(child..).unwrap_or_default();
         let (record_bytes, first) = self.varint(entry)?;
         let record_bytes = self.record_bytes(record_bytes)?;
         let local = local_bytes_of_entry(record_bytes, usable);
         self.with_content(0, record_bytes, local, &entry[first..])
-    }
-
-    pub(super) fn malformed(&self, reason: &'static str) -> Malformed {
-        Malformed {
-            page: self.number,
-            reason,
-        }
     }
 
     fn with_content(
@@ -138,7 +159,7 @@ impl<'a> Page<'a> {
     ) -> Result<Cell<'a>, Malformed> {
         let (local, rest) = content
             .split_at_checked(local_bytes)
-            .ok_or(self.malformed("a record is cut off"))?;
+            .ok_or_else(|| self.malformed("a record is cut off"))?;
         let overflow = (local_bytes < record_bytes).then(|| self.number_at(Some(rest)));
         Ok(Cell {
             rowid,
@@ -149,32 +170,37 @@ impl<'a> Page<'a> {
     }
 
     fn varint(&self, bytes: &[u8]) -> Result<(u64, usize), Malformed> {
-        varint::read(bytes).ok_or(self.malformed("a cell is cut off"))
+        varint::read(bytes).ok_or_else(|| self.malformed("a cell is cut off"))
+    }
+
+    #[cold]
+    fn malformed(&self, reason: &'static str) -> Malformed {
+        self.head.malformed(reason)
     }
 
     fn record_bytes(&self, bytes: u64) -> Result<usize, Malformed> {
         let bytes = usize::try_from(bytes).ok();
         bytes
             .filter(|bytes| *bytes <= RECORD_BYTES_MAX)
-            .ok_or(self.malformed("a record is longer than can be"))
+            .ok_or_else(|| self.malformed("a record is longer than can be"))
     }
 
     /// From a cell's beginning to the end of the page.
     fn cell(&self, at: usize) -> Result<&'a [u8], Malformed> {
-        let pointer = self.header + self.kind.header_bytes() + 2 * at;
+        let pointer = self.head.pointers + 2 * at;
         let pointer = self.bytes.get(pointer..pointer + 2);
         let start = pointer.map(|it| usize::from(u16::from_be_bytes([it[0], it[1]])));
         start
-            .filter(|_| at < self.cells)
+            .filter(|_| at < self.head.cells)
             .and_then(|start| self.bytes.get(start..))
-            .ok_or(self.malformed("a cell lies outside of it"))
+            .ok_or_else(|| self.malformed("a cell lies outside of it"))
     }
 
     fn number_at(&self, bytes: Option<&[u8]>) -> Result<u32, Malformed> {
         let number = bytes.and_then(<[u8]>::first_chunk).copied();
         number
             .map(u32::from_be_bytes)
-            .ok_or(self.malformed("a cell is cut off"))
+            .ok_or_else(|| self.malformed("a cell is cut off"))
     }
 }
 

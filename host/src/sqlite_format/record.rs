@@ -7,45 +7,90 @@ use super::varint;
 /// Where the columns of one record are. Its buffer is kept from one record to the next.
 #[derive(Debug, Default)]
 pub(crate) struct RecordLayout {
-    /// Serial type and place of each column.
-    columns: Vec<(u64, usize)>,
+    /// More than the record has, perhaps.
+    columns: Vec<Place>,
+    count: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    serial: u64,
+    start: usize,
+    end: usize,
 }
 
 impl RecordLayout {
     /// Looks at a record's first columns, at most so many. None: the bytes are no record.
     pub(crate) fn of(&mut self, record: &[u8], columns: usize) -> Option<()> {
-        self.columns.clear();
+        self.count = 0;
+        if self.columns.len() < columns {
+            self.columns.resize(columns, Place::default());
+        }
         let (header, mut at) = varint::read(record)?;
         let header = usize::try_from(header).ok()?;
         let head = record.get(..header)?;
-        let mut place = header;
-        while at < header && self.columns.len() < columns {
-            let (serial, bytes) = varint::read(&head[at..])?;
-            at += bytes;
-            self.columns.push((serial, place));
-            place = place.checked_add(width(serial)?)?;
+        let mut start = header;
+        let mut count = 0;
+        for place in &mut self.columns[..columns] {
+            let Some(&first) = head.get(at) else { break };
+            let serial;
+            let mut end = start;
+            // Nearly all types take one byte.
+            if first < 0x80 {
+                at += 1;
+                serial = u64::from(first);
+                end += usize::from(SHORT_WIDTHS[usize::from(first)]);
+            } else {
+                let (long, bytes) = varint::read(&head[at..])?;
+                at += bytes;
+                serial = long;
+                end = end.checked_add(usize::try_from(long.checked_sub(12)? / 2).ok()?)?;
+            }
+            *place = Place { serial, start, end };
+            start = end;
+            count += 1;
         }
-        (place <= record.len()).then_some(())
+        self.count = count;
+        (start <= record.len()).then_some(())
     }
 
     /// A column of the record that was looked at. One that the record does not have is null: it was
     /// added to the table later.
     pub(crate) fn field<'a>(&self, record: &'a [u8], column: usize) -> Option<ValueRef<'a>> {
-        let Some(&(serial, place)) = self.columns.get(column) else {
+        let Some(&Place { serial, start, end }) = self.columns[..self.count].get(column) else {
             return Some(ValueRef::Null);
         };
-        let bytes = record.get(place..place + width(serial)?)?;
+        let bytes = record.get(start..end)?;
         Some(match serial {
             0 => ValueRef::Null,
             1..=6 => ValueRef::Integer(integer(bytes)),
             7 => ValueRef::Real(f64::from_be_bytes(bytes.try_into().ok()?)),
             8 => ValueRef::Integer(0),
             9 => ValueRef::Integer(1),
+            10 | 11 => return None,
             _ if serial % 2 == 0 => ValueRef::Blob(bytes),
             _ => ValueRef::Text(bytes),
         })
     }
 }
+
+/// Bytes that a value takes, by serial type, of those below 128. Of the two that there are not, it
+/// takes none, and is refused when it is asked for.
+const SHORT_WIDTHS: [u8; 128] = {
+    let mut widths = [0; 128];
+    let mut serial: u8 = 1;
+    while serial < 128 {
+        widths[serial as usize] = match serial {
+            8..=11 => 0,
+            1..=4 => serial,
+            5 => 6,
+            6 | 7 => 8,
+            _ => (serial - 12) / 2,
+        };
+        serial += 1;
+    }
+    widths
+};
 
 /// Puts a record together, column by column.
 #[derive(Debug, Default)]
@@ -113,18 +158,6 @@ impl RecordWriter {
         self.values
             .extend_from_slice(&value.to_be_bytes()[8 - bytes..]);
     }
-}
-
-/// Bytes that a value of a serial type takes. None: there is no such type.
-fn width(serial: u64) -> Option<usize> {
-    Some(match serial {
-        0 | 8 | 9 => 0,
-        1..=4 => usize::try_from(serial).ok()?,
-        5 => 6,
-        6 | 7 => 8,
-        10 | 11 => return None,
-        _ => usize::try_from((serial - 12) / 2).ok()?,
-    })
 }
 
 fn integer(bytes: &[u8]) -> i64 {

@@ -89,7 +89,11 @@ impl IndexWriter {
     }
 
     /// Adds a record that comes after the ones before.
-    pub(crate) fn push<S: PageSink>(&mut self, sink: &mut S, record: &[u8]) -> Result<(), S::Error> {
+    pub(crate) fn push<S: PageSink>(
+        &mut self,
+        sink: &mut S,
+        record: &[u8],
+    ) -> Result<(), S::Error> {
         self.cell.clear();
         varint::push(&mut self.cell, record.len() as u64);
         let local = local_bytes_of_entry(record.len(), sink.page_bytes());

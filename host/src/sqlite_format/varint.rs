@@ -3,10 +3,17 @@
 
 /// The integer at the beginning of the bytes, and how many bytes it takes.
 pub(super) fn read(bytes: &[u8]) -> Option<(u64, usize)> {
-    let &first = bytes.first()?;
-    if first < 0x80 {
-        return Some((u64::from(first), 1));
+    match *bytes {
+        [first, ..] if first < 0x80 => Some((u64::from(first), 1)),
+        [first, second, ..] if second < 0x80 => {
+            Some((u64::from(first & 0x7f) << 7 | u64::from(second), 2))
+        }
+        _ => read_long(bytes),
     }
+}
+
+fn read_long(bytes: &[u8]) -> Option<(u64, usize)> {
+    let &first = bytes.first()?;
     let mut value = u64::from(first & 0x7f);
     for (at, &byte) in bytes.iter().enumerate().take(9).skip(1) {
         if at == 8 {

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::FieldError;
-use crate::columns::Fitted;
+use crate::columns::{ColumnBuilder, Fitted};
 use crate::json;
 use crate::manifest::Wanted;
 use crate::time::{TIMESTAMP_MAX, TIMESTAMP_MIN, parse_rfc3339};
@@ -36,8 +36,19 @@ impl Misfit {
     }
 }
 
-/// `raw` is a number or a word of JSON, or anything at all between quotes or brackets.
-pub(super) fn fit(raw: &[u8], wants: Wanted, push: impl FnOnce(Fitted<'_>)) -> Result<(), Misfit> {
+/// Appends the value to a column. `raw` is a number or a word of JSON, or anything at all between
+/// quotes or brackets.
+#[inline]
+pub(super) fn fit(raw: &[u8], wants: Wanted, column: &mut ColumnBuilder) -> Result<(), Misfit> {
+    match wants {
+        Wanted::Integer => column.push_integer(integer(raw)?),
+        _ => fit_other(raw, wants, column)?,
+    }
+    Ok(())
+}
+
+fn fit_other(raw: &[u8], wants: Wanted, column: &mut ColumnBuilder) -> Result<(), Misfit> {
+    let mut push = |value| column.push(&value);
     match wants {
         Wanted::Boolean => match raw {
             b"true" => push(Fitted::Boolean(true)),
@@ -46,36 +57,40 @@ pub(super) fn fit(raw: &[u8], wants: Wanted, push: impl FnOnce(Fitted<'_>)) -> R
         },
         Wanted::Integer => push(Fitted::Integer(integer(raw)?)),
         Wanted::Real => push(Fitted::Real(real(raw)?)),
-        Wanted::Text => push(Fitted::Text(&text(raw)?)),
+        Wanted::Text => column.push_text(&text(raw)?),
         Wanted::Timestamp => push(Fitted::Integer(timestamp(raw)?)),
         Wanted::Uuid => {
             let text = text(raw)?;
             let uuid = parse_uuid(&text).ok_or_else(|| {
                 Misfit::Value("not a UUID of 32 hexadecimal digits with hyphens".to_owned())
             })?;
-            push(Fitted::Text(&format_uuid(&uuid)));
+            column.push_text(&format_uuid(&uuid));
         }
         Wanted::Json => {
             let raw = utf8(raw)?;
             json::check(raw).map_err(|error| Misfit::Value(error.to_string()))?;
-            push(Fitted::Text(raw));
+            column.push_text(raw);
         }
     }
     Ok(())
 }
 
 fn integer(raw: &[u8]) -> Result<i64, Misfit> {
-    if !is_number(raw) {
+    let digits = raw.strip_prefix(b"-").unwrap_or(raw);
+    if digits.is_empty() {
         return Err(Misfit::Type);
     }
-    let digits = raw.strip_prefix(b"-").unwrap_or(raw);
+    // Without a branch for each digit.
     let mut number = 0_i64;
+    let mut largest = 0;
     for byte in digits {
-        // Before a number is too large, it is no integer.
-        if !byte.is_ascii_digit() {
-            return Err(Misfit::Type);
-        }
-        number = number.wrapping_mul(10).wrapping_add(i64::from(byte - b'0'));
+        let digit = byte.wrapping_sub(b'0');
+        largest = largest.max(digit);
+        number = number.wrapping_mul(10).wrapping_add(i64::from(digit));
+    }
+    // Before a number is too large, it is no integer.
+    if largest > 9 {
+        return Err(Misfit::Type);
     }
     if digits.len() > DIGITS_OF_ANY {
         let number = utf8(raw)?.parse();

@@ -33,8 +33,8 @@ impl Familiar {
     /// and the length of the key. The place moves behind it.
     #[inline]
     pub(super) fn next(&self, place: &mut usize, text: &[u8]) -> Option<(Option<usize>, usize)> {
-        let nexts = self.keys.iter().skip(*place).take(LOOK_AHEAD);
-        for (ahead, key) in nexts.enumerate() {
+        let nexts = self.keys.get(*place..).unwrap_or_default();
+        for (ahead, key) in nexts.iter().take(LOOK_AHEAD).enumerate() {
             if key.begins(text) {
                 *place += ahead + 1;
                 return Some((key.child, key.len));

@@ -10,7 +10,7 @@ use retell_contract::value::{ColumnType, Value};
 use retell_contract::{encode_key, encode_row};
 
 use super::{NewPlace, Place, at, manifest, provenance, reader};
-use crate::read_model::{KEY_INDEX, ReadModel, RowChange, RowReader};
+use crate::read_model::{Flush, KEY_INDEX, ReadModel, RowChange, RowReader};
 
 const KEY_KINDS: [ColumnType; 7] = [
     ColumnType::Boolean,
@@ -25,6 +25,8 @@ const KEY_KINDS: [ColumnType; 7] = [
 #[derive(Debug, Clone)]
 enum Step {
     Write(Vec<(Vec<Value>, bool)>),
+    /// As a flush that lays everything out anew, where the backend still does that.
+    Rewrite(Vec<(Vec<Value>, bool)>),
     Commit,
     Rollback,
     /// The writer dies; its open transaction with it.
@@ -58,9 +60,21 @@ fn play(place: &dyn Place, manifest: &Manifest, steps: &[Step]) {
     let mut model = place.create(manifest, &provenance(), 1).expect("creates");
     let mut rows = Rows::new();
     let mut committed = (0, Rows::new());
+    let mut beside = None;
     for step in steps {
         match step {
             Step::Write(changes) => write(&mut *model, table, &mut rows, changes),
+            Step::Rewrite(changes) => {
+                if !model.is_to_be_rewritten(usize::MAX).expect("says so") {
+                    continue;
+                }
+                let before = beside.get_or_insert_with(|| reader(&*model));
+                committed.0 += 1;
+                rewrite(&mut *model, table, &mut rows, changes, committed.0);
+                committed.1 = rows.clone();
+                // Whoever reads already sees it, too.
+                assert_eq!(all_rows(&mut **before), encoded(&rows));
+            }
             Step::Commit => {
                 committed = (committed.0 + 1, rows.clone());
                 model.commit(at(committed.0), 1.0).expect("commits");
@@ -76,6 +90,7 @@ fn play(place: &dyn Place, manifest: &Manifest, steps: &[Step]) {
             }
             Step::Reopen => {
                 drop(model);
+                beside = None;
                 model = place.open(manifest, &provenance(), 1).expect("opens");
                 rows = committed.1.clone();
                 assert_eq!(model.checkpoint().position, committed.0);
@@ -99,18 +114,19 @@ fn play(place: &dyn Place, manifest: &Manifest, steps: &[Step]) {
             Step::Scan { .. } => scan(&mut *reader(&*model), table, &committed.1, step),
         }
     }
-    let all = reader(&*model).scan(0, KEY_INDEX, &[], None, u32::MAX);
-    let found: Vec<_> = all
-        .expect("scans")
-        .into_iter()
-        .map(|row| (row.key, row.row))
-        .collect();
-    let expected: Vec<_> = committed
-        .1
-        .iter()
-        .map(|(k, row)| (k.clone(), encode_row(row)))
-        .collect();
-    assert_eq!(found, expected);
+    assert_eq!(all_rows(&mut *reader(&*model)), encoded(&committed.1));
+}
+
+fn all_rows(reader: &mut dyn RowReader) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let all = reader.scan(0, KEY_INDEX, &[], None, u32::MAX);
+    let rows = all.expect("scans").into_iter();
+    rows.map(|row| (row.key, row.row)).collect()
+}
+
+fn encoded(rows: &Rows) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let rows = rows.iter();
+    rows.map(|(key, row)| (key.clone(), encode_row(row)))
+        .collect()
 }
 
 fn write(
@@ -118,6 +134,36 @@ fn write(
     table: &Table,
     rows: &mut Rows,
     changes: &[(Vec<Value>, bool)],
+) {
+    with_changes(table, rows, changes, |changes| {
+        model.write(changes).expect("writes");
+    });
+}
+
+fn rewrite(
+    model: &mut dyn ReadModel,
+    table: &Table,
+    rows: &mut Rows,
+    changes: &[(Vec<Value>, bool)],
+    position: u64,
+) {
+    with_changes(table, rows, changes, |changes| {
+        let flush = Flush {
+            tables: vec![(0, Box::new(changes.iter().copied()))],
+            checkpoint: at(position),
+            events_per_s: 1.0,
+        };
+        model.rewrite(flush).expect("rewrites");
+        assert_eq!(model.checkpoint(), at(position));
+    });
+}
+
+/// Hands the changes to `make` as a flush has them, and makes them in the map.
+fn with_changes(
+    table: &Table,
+    rows: &mut Rows,
+    changes: &[(Vec<Value>, bool)],
+    make: impl FnOnce(&[RowChange<'_>]),
 ) {
     let sorted: BTreeMap<_, _> = changes
         .iter()
@@ -133,7 +179,7 @@ fn write(
             fresh: !rows.contains_key(key) && key.len() % 2 == 0,
         })
         .collect();
-    model.write(&packed).expect("writes");
+    make(&packed);
     for (key, (_, row, deletes)) in sorted {
         if deletes {
             rows.remove(&key);
@@ -209,7 +255,10 @@ fn pick(row: &[Value], columns: &[u16]) -> Vec<Value> {
 
 fn case() -> impl Strategy<Value = (Table, Vec<Step>)> {
     table().prop_flat_map(|table| {
+        // Writing in place is for good: what comes before it is given room.
+        let first = prop::collection::vec(first_step(&table), 0..8);
         let steps = prop::collection::vec(step(&table), 1..25);
+        let steps = (first, steps).prop_map(|(first, steps)| [first, steps].concat());
         (Just(table), steps)
     })
 }
@@ -268,6 +317,15 @@ fn table() -> impl Strategy<Value = Table> {
                 .collect(),
         })
     })
+}
+
+fn first_step(table: &Table) -> impl Strategy<Value = Step> + use<> {
+    let changes = prop::collection::vec((row(table), prop::bool::weighted(0.3)), 0..8);
+    prop_oneof![
+        6 => changes.prop_map(Step::Rewrite),
+        1 => Just(Step::Reopen),
+        2 => any::<Index>().prop_map(Step::Get),
+    ]
 }
 
 fn step(table: &Table) -> impl Strategy<Value = Step> + use<> {

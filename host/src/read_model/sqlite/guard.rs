@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
+use super::query::RAW_PAGES;
 use super::schema::TableSql;
 
 /// Modules of virtual tables that keep their data in the database and have no side effects.
@@ -76,6 +77,12 @@ impl Guard {
 
 impl State {
     fn judge(&self, context: &AuthContext<'_>) -> Result<(), String> {
+        if let AuthAction::Read { table_name, .. } = context.action
+            && table_name.eq_ignore_ascii_case(RAW_PAGES)
+            && (self.speaker == Speaker::Module || context.accessor.is_some())
+        {
+            return Err(format!("it reads `{table_name}`"));
+        }
         match self.speaker {
             Speaker::Retell => self.judge_trigger(context),
             Speaker::Module => self.judge_module(context),

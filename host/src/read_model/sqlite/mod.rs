@@ -26,10 +26,10 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::clock::{self, Clock};
 use crate::digest::ContentDigest;
-use crate::limits;
 use crate::read_model::query::{QueryError, QueryLimits, RowSink};
 use crate::read_model::{
-    Checkpoint, Flush, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role, RowChange, RowReader,
+    Checkpoint, Flush, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role, RowChange,
+    RowReader,
 };
 use fault::{Doing, fault};
 use guard::Guard;
@@ -52,7 +52,6 @@ pub struct SqliteReadModel {
     in_place: bool,
     /// How often the file was rewritten: readers open it again.
     rewrites: Arc<AtomicU64>,
-    rewrite_bytes_min: usize,
     provenance: Provenance,
     /// Per table and index: whether it is in the database, as of the open transaction.
     index_exists: Vec<Vec<bool>>,
@@ -159,7 +158,6 @@ impl SqliteReadModel {
             in_transaction: false,
             in_place,
             rewrites: Arc::default(),
-            rewrite_bytes_min: limits::REWRITE_BYTES_MIN,
             provenance: provenance.clone(),
             clock,
         };

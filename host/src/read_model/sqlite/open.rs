@@ -8,6 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
@@ -119,6 +120,29 @@ pub(super) fn remove_unfinished(path: &Path) -> std::io::Result<()> {
 /// Opens a read model for writing, after looking whether it is the one expected, and takes it over
 /// for `epoch`.
 pub(super) fn open(
+    path: &Path,
+    tables: &[TableSql],
+    expected: &Provenance,
+    epoch: u64,
+) -> Result<(Connection, Stored), ReadModelError> {
+    loop {
+        let file = file_at(path);
+        let opened = open_once(path, tables, expected, epoch)?;
+        // A writer that is shut out only now may have put another file in this one's place before
+        // that; then the other one is to be taken over.
+        if file_at(path) == file {
+            return Ok(opened);
+        }
+    }
+}
+
+/// Which file a path leads to.
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+fn open_once(
     path: &Path,
     tables: &[TableSql],
     expected: &Provenance,

@@ -102,5 +102,8 @@ impl PageSink for PageFile {
 }
 
 fn too_large() -> io::Error {
-    io::Error::new(io::ErrorKind::FileTooLarge, "it has more pages than SQLite can number")
+    io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        "it has more pages than SQLite can number",
+    )
 }

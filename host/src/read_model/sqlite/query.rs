@@ -31,6 +31,9 @@ const TELLING_PRAGMAS: [&str; 8] = [
     "data_version",
 ];
 
+/// The table that gives a database's pages as they are.
+pub(super) const RAW_PAGES: &str = "sqlite_dbpage";
+
 /// Why the authorizer refused, if it did.
 type Denial = Arc<Mutex<Option<String>>>;
 
@@ -198,6 +201,10 @@ fn message_of(error: &Error) -> String {
 
 fn judge(action: &AuthAction<'_>) -> Result<(), String> {
     let reason = match *action {
+        // Other rows than the tables have now, such as deleted ones.
+        AuthAction::Read { table_name, .. } if table_name.eq_ignore_ascii_case(RAW_PAGES) => {
+            return Err(format!("it reads `{table_name}`"));
+        }
         AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => return Ok(()),
         AuthAction::Function { function_name }
             if !["load_extension", "fts3_tokenizer"]

@@ -11,6 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use retell_contract::key::push_key_ref;
 use retell_contract::value::ValueRef;
 use retell_contract::walk_row;
 use rusqlite::types::ValueRef as SqlRef;
@@ -37,7 +38,7 @@ impl SqliteReadModel {
     pub(super) fn is_worth_rewriting(&self, flush_bytes: usize) -> Result<bool, ReadModelError> {
         // Entries of other indexes than the key's do not come sorted.
         let has_indexes = self.index_exists.iter().flatten().any(|exists| *exists);
-        if self.in_place || self.ready || has_indexes || flush_bytes < self.rewrite_bytes_min {
+        if self.in_place || self.ready || has_indexes || self.in_transaction {
             return Ok(false);
         }
         if self.checkpoint == Checkpoint::START {
@@ -48,10 +49,13 @@ impl SqliteReadModel {
         let flush_bytes = flush_bytes as u64;
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let free = fs4::available_space(folder).map_err(io)?;
-        let needed = there + 2 * flush_bytes + limits::FREE_DISK_BYTES_MIN;
+        let needed = flush_bytes
+            .saturating_mul(2)
+            .saturating_add(there + limits::FREE_DISK_BYTES_MIN);
         let readable = DatabasePages::are_readable(&self.connection)
             .map_err(|error| self.fault(Doing::Read, error))?;
-        Ok(readable && there <= limits::REWRITE_FACTOR_MAX * flush_bytes && free >= needed)
+        let factor = limits::REWRITE_FACTOR_MAX;
+        Ok(readable && there <= flush_bytes.saturating_mul(factor) && free >= needed)
     }
 
     pub(super) fn rewrite_with(&mut self, flush: Flush<'_>) -> Result<(), ReadModelError> {
@@ -97,11 +101,16 @@ impl SqliteReadModel {
             let mut old = if self.checkpoint == Checkpoint::START {
                 None
             } else {
-                Some(OldRows::open(&self.connection, &self.path, table, &old_roots)?)
+                Some(OldRows::open(
+                    &self.connection,
+                    &self.path,
+                    table,
+                    &old_roots,
+                )?)
             };
             let mut fill = TableFill::new(table, page_bytes);
             for change in changes.into_iter().flatten() {
-                fill.merge(&mut file, &mut old, &change?, &self.path)?;
+                fill.merge(&mut file, &mut old, &change, &self.path)?;
             }
             fill.finish(&mut file, &mut old, &roots)?;
         }
@@ -220,10 +229,7 @@ impl<'c> OldRows<'c> {
     fn read_key(&mut self) -> Option<()> {
         let mut push = |stored, kind| {
             let key = &mut self.key;
-            let pushed = take_stored(stored, kind, |value| {
-                retell_contract::key::push_key_ref(key, value);
-            });
-            pushed.ok()
+            take_stored(stored, kind, |value| push_key_ref(key, value)).ok()
         };
         let kinds = &self.table.key_types;
         match self.table.layout {
@@ -258,6 +264,8 @@ struct TableFill<'t> {
     /// The columns of a record, in their order.
     order: Vec<usize>,
     record: RecordWriter,
+    /// Of the row at hand.
+    key: Vec<u8>,
 }
 
 enum Trees {
@@ -301,6 +309,7 @@ impl<'t> TableFill<'t> {
             trees,
             order,
             record: RecordWriter::default(),
+            key: Vec::new(),
         }
     }
 
@@ -329,7 +338,7 @@ impl<'t> TableFill<'t> {
             }
         }
         match change.row {
-            Some(row) => self.put(file, row),
+            Some(row) => self.put(file, change.key, row),
             None => Ok(()),
         }
     }
@@ -361,7 +370,7 @@ impl<'t> TableFill<'t> {
     }
 
     /// Adds a row as the module made it.
-    fn put(&mut self, file: &mut PageFile, row: &[u8]) -> Result<(), ReadModelError> {
+    fn put(&mut self, file: &mut PageFile, key: &[u8], row: &[u8]) -> Result<(), ReadModelError> {
         let columns = &self.table.columns;
         let mut values = [ValueRef::Null; COLUMNS_INLINE];
         let mut more = Vec::new();
@@ -377,6 +386,14 @@ impl<'t> TableFill<'t> {
                 source,
             }
         })?;
+        self.key.clear();
+        for &column in &self.table.key {
+            push_key_ref(&mut self.key, values[usize::from(column)]);
+        }
+        if self.key != key {
+            let (table, key) = (&self.table.name, &self.table.key);
+            return Err(ReadModelError::not_under_its_key(table, key));
+        }
         self.record.clear();
         match &mut self.trees {
             Trees::RowNumber { rows } => {

@@ -87,7 +87,7 @@ impl Bench {
         let model: SharedModel = Arc::new(Mutex::new(model));
         Self {
             tables: Tables::new(&manifest(), model.clone(), cache_bytes_max, true),
-            writer: Writer::new(model, Arc::default()),
+            writer: Writer::new(model, Arc::default(), 0),
             frozen: None,
             flushes: 0,
             folder,
@@ -129,7 +129,7 @@ impl Bench {
         let model: Box<dyn ReadModel> = Box::new(model.expect("it is there"));
         let model: SharedModel = Arc::new(Mutex::new(model));
         self.tables = Tables::new(&manifest(), model.clone(), cache_bytes_max, false);
-        self.writer = Writer::new(model, Arc::default());
+        self.writer = Writer::new(model, Arc::default(), 0);
     }
 }
 
