@@ -149,7 +149,6 @@ fn open_once(
     epoch: u64,
 ) -> Result<(Connection, Stored), ReadModelError> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    remove_unfinished(path).map_err(|error| io_fault(path, Doing::Open, error))?;
     let stored = provenance::read(&connection, path)?;
     provenance::compare(path, &stored.status.provenance, expected)?;
     let boot = boot_id();
@@ -178,6 +177,8 @@ fn open_once(
     })
     .map_err(|error| fault(path, Doing::Open, error))?;
     take_over(&connection, path, epoch)?;
+    // Only now: until it is shut out, an earlier writer may be at work on it.
+    remove_unfinished(path).map_err(|error| io_fault(path, Doing::Open, error))?;
     if !ready {
         note_unsynced(&connection, boot.as_deref())
             .map_err(|error| fault(path, Doing::Open, error))?;

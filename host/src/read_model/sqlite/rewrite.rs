@@ -398,8 +398,10 @@ impl<'t> TableFill<'t> {
         match &mut self.trees {
             Trees::RowNumber { rows } => {
                 let key = usize::from(self.table.key[0]);
-                let (ValueRef::Integer(rowid) | ValueRef::Timestamp(rowid)) = values[key] else {
-                    unreachable!("the layout is for such keys, which are never null");
+                let rowid = match values[key] {
+                    ValueRef::Integer(rowid) | ValueRef::Timestamp(rowid) => rowid,
+                    ValueRef::Boolean(rowid) => i64::from(rowid),
+                    _ => unreachable!("the layout is for such keys, which are never null"),
                 };
                 values[key] = ValueRef::Null;
                 for &column in &self.order {

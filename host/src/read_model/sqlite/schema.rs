@@ -134,7 +134,7 @@ pub(super) fn quote(name: &str) -> String {
 /// How SQLite keeps a table's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// By SQLite's own row number, which is the key: one integer column.
+    /// By SQLite's own row number, which is the key: one column of integers.
     RowNumber { column: usize },
     /// In the B-tree of the key. A row is stored once and found in one descent, but a long one
     /// spills into pages of its own.
@@ -163,10 +163,15 @@ impl Layout {
             )
         };
         let mut others = (0u16..).zip(&table.columns);
-        if others.any(|(number, column)| !table.key.contains(&number) && long(column.kind)) {
-            Self::Heap
-        } else {
-            Self::Key
+        if !others.any(|(number, column)| !table.key.contains(&number) && long(column.kind)) {
+            return Self::Key;
+        }
+        match *table.key.as_slice() {
+            // SQLite takes the row number for any key of one INTEGER column.
+            [only] if sql_type(kind(only)) == "INTEGER" => Self::RowNumber {
+                column: usize::from(only),
+            },
+            _ => Self::Heap,
         }
     }
 }
@@ -271,7 +276,7 @@ mod tests {
 
     #[test]
     fn rows_are_kept_where_they_are_cheap() {
-        use ColumnType::{Integer, Text, Timestamp, Uuid};
+        use ColumnType::{Boolean, Integer, Text, Timestamp, Uuid};
         let sql = |columns: &[(&str, ColumnType)], key: &[u16]| create_table(&table(columns, key));
         assert_eq!(
             sql(&[("a", Text), ("at", Timestamp)], &[1]),
@@ -280,6 +285,10 @@ mod tests {
         assert_eq!(
             sql(&[("a", Text), ("n", Integer), ("b", Uuid)], &[2, 0]),
             r#"CREATE TABLE "t" ("a" TEXT NOT NULL, "n" INTEGER NOT NULL, "b" TEXT NOT NULL, PRIMARY KEY ("b", "a")) STRICT, WITHOUT ROWID"#
+        );
+        assert_eq!(
+            sql(&[("a", Text), ("b", Boolean)], &[1]),
+            r#"CREATE TABLE "t" ("a" TEXT NOT NULL, "b" INTEGER PRIMARY KEY) STRICT"#
         );
         assert_eq!(
             sql(&[("a", Text), ("b", Text)], &[0]),

@@ -4,12 +4,16 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use retell_contract::manifest::Manifest;
+
 use super::{FULL_TEXT, Folder, SqliteReadModel, with_sql};
 use crate::read_model::conformance::{Place, at, person, provenance, put};
-use crate::read_model::{KEY_INDEX, ReadModel, ReadModelError};
+use crate::read_model::{Flush, KEY_INDEX, ReadModel, ReadModelError};
 
-/// Names the file to the child process.
+/// Names the file to the child process …
 const CHILD_FILE: &str = "RETELL_TEST_CRASH_FILE";
+/// … which rewrites it with each commit if this is set, and else changes it in place.
+const CHILD_REWRITES: &str = "RETELL_TEST_CRASH_REWRITES";
 const ROWS_PER_COMMIT: u64 = 40;
 /// Rows are overwritten after so many.
 const ROWS: u64 = 1_000;
@@ -32,6 +36,14 @@ fn changes(position: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
 fn write(model: &mut dyn ReadModel, position: u64) -> Result<(), ReadModelError> {
     let changes = changes(position);
     let packed: Vec<_> = changes.iter().map(|entry| put(entry, false)).collect();
+    if model.is_to_be_rewritten(1 << 20)? {
+        let flush = Flush {
+            tables: vec![(0, Box::new(packed.iter().copied()))],
+            checkpoint: at(position),
+            events_per_s: 0.0,
+        };
+        return model.rewrite(flush);
+    }
     // In two steps: a crash may come between a write and its commit.
     let (one, other) = packed.split_at(packed.len() / 2);
     model.write(one)?;
@@ -61,7 +73,8 @@ fn child_that_writes_for_ever() {
     let Some(path) = std::env::var_os(CHILD_FILE).map(PathBuf::from) else {
         return;
     };
-    let manifest = with_sql(FULL_TEXT);
+    let rewrites = std::env::var_os(CHILD_REWRITES).is_some();
+    let manifest = manifest(rewrites);
     let mut model = if path.exists() {
         SqliteReadModel::open(&path, &manifest, &provenance(), 1)
     } else {
@@ -71,7 +84,7 @@ fn child_that_writes_for_ever() {
     for position in model.checkpoint().position + 1.. {
         write(&mut model, position).expect("writes");
         writeln!(std::io::stdout(), "at {position}").expect("is read by the parent");
-        if position > 100 && position % 7 == 0 {
+        if !rewrites && position > 100 && position % 7 == 0 {
             model.prepare_ready().expect("gets ready");
         }
     }
@@ -83,9 +96,8 @@ fn after_any_kill_the_rows_are_the_fold_up_to_the_checkpoint() {
     let mut position = 0;
     for turn in 0..12u64 {
         // Not a whole number of commits' worth of lines, so that it dies anywhere.
-        position = kill_after(&folder.path(), 1 + turn * 3, turn).max(position);
-        let manifest = with_sql(FULL_TEXT);
-        match folder.open(&manifest, &provenance(), 1) {
+        position = kill_after(&folder.path(), 1 + turn * 3, turn, false).max(position);
+        match folder.open(&manifest(false), &provenance(), 1) {
             Ok(mut model) => {
                 let found = check(&mut *model);
                 assert!(
@@ -128,10 +140,60 @@ fn after_any_kill_the_rows_are_the_fold_up_to_the_checkpoint() {
     assert_eq!((stale, all), (0, indexed));
 }
 
+#[test]
+fn after_any_kill_a_rewritten_file_is_whole() {
+    let folder = Folder::new();
+    let mut position = 0;
+    for turn in 0..12u64 {
+        position = kill_after(&folder.path(), 1 + turn, turn, true).max(position);
+        match folder.open(&manifest(true), &provenance(), 1) {
+            Ok(mut model) => {
+                let found = check(&mut *model);
+                assert!(
+                    found >= position,
+                    "{found} was committed, and {position} told of"
+                );
+                assert!(model.is_to_be_rewritten(1 << 20).expect("says so"));
+                position = found;
+            }
+            Err(ReadModelError::Missing { .. }) => assert_eq!(position, 0),
+            Err(error) => panic!("{error}"),
+        }
+        let beside = std::fs::read_dir(folder.path().parent().expect("has one"));
+        let count = beside.expect("reads").count();
+        assert!(count <= 1, "nothing is left beside the file");
+    }
+    assert!(position > 100, "the child hardly ran: {position}");
+    let mut model = folder
+        .open(&manifest(true), &provenance(), 1)
+        .expect("opens");
+    model.prepare_ready().expect("gets ready");
+    check(&mut *model);
+    let outside = rusqlite::Connection::open(folder.path()).expect("opens");
+    let verdict: String = outside
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .expect("checks");
+    assert_eq!(verdict, "ok");
+}
+
+/// What the child writes: `rewrites` is possible only without a unique index.
+fn manifest(rewrites: bool) -> Manifest {
+    let mut manifest = with_sql(FULL_TEXT);
+    if rewrites {
+        manifest.after_replay.clear();
+        manifest.tables[0].indexes.retain(|index| !index.unique);
+    }
+    manifest
+}
+
 /// Runs the child, kills it after it told of so many commits and some time more, and says which was
 /// the last it told of.
-fn kill_after(path: &Path, commits: u64, turn: u64) -> u64 {
-    let mut child = Command::new(std::env::current_exe().expect("has a path"))
+fn kill_after(path: &Path, commits: u64, turn: u64, rewrites: bool) -> u64 {
+    let mut child = Command::new(std::env::current_exe().expect("has a path"));
+    if rewrites {
+        child.env(CHILD_REWRITES, "");
+    }
+    let mut child = child
         .args(["--exact", "--nocapture", "--test-threads=1"])
         .arg("read_model::sqlite::tests::crash::child_that_writes_for_ever")
         .env(CHILD_FILE, path)
