@@ -47,16 +47,16 @@ impl Level {
 }
 
 impl TableCursor {
-    /// Goes to the first row behind a rowid.
+    /// Goes to the first row, or to the first one behind a rowid.
     pub(crate) fn seek(
         &mut self,
         pages: &mut DatabasePages<'_>,
         root: u32,
-        after: i64,
+        after: Option<i64>,
     ) -> Result<()> {
         self.records.begin(pages)?;
         self.depth = 0;
-        self.descend(pages, root, Some(after))
+        self.descend(pages, root, after)
     }
 
     /// The next row: its rowid and its record. None at the end of the table.

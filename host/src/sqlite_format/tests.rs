@@ -111,7 +111,7 @@ fn read(connection: &Connection, after: i64) -> (Vec<(i64, Vec<u8>)>, Vec<Vec<u8
     let mut cursor = TableCursor::default();
     let mut rows = Vec::new();
     cursor
-        .seek(&mut pages, root(connection, "rows"), after)
+        .seek(&mut pages, root(connection, "rows"), Some(after))
         .expect("finds");
     while let Some((rowid, record)) = cursor.next(&mut pages).expect("reads") {
         rows.push((rowid, blob(record, 1)));
@@ -261,7 +261,7 @@ fn records_are_those_of_sqlite() {
     let mut pages = DatabasePages::new(&connection).expect("readable pages");
     let mut cursor = TableCursor::default();
     cursor
-        .seek(&mut pages, root(&connection, "rows"), 0)
+        .seek(&mut pages, root(&connection, "rows"), None)
         .expect("finds");
     let mut layout = RecordLayout::default();
     let mut writer = RecordWriter::default();
@@ -301,7 +301,10 @@ fn nonsense_is_an_error_and_no_panic() {
             let mut layout = RecordLayout::default();
             // A tree that has become a ring would go on for ever.
             let mut left = 10_000;
-            if rows.seek(&mut pages, root(&connection, "rows"), 10).is_ok() {
+            if rows
+                .seek(&mut pages, root(&connection, "rows"), Some(10))
+                .is_ok()
+            {
                 while let Ok(Some((_, record))) = rows.next(&mut pages)
                     && left > 0
                 {

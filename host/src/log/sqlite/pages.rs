@@ -55,7 +55,8 @@ impl EventPages {
         let mut root = connection.prepare_cached(SELECT_ROOT)?;
         let root = root.query_row([], |row| row.get(0))?;
         let mut pages = DatabasePages::new(connection)?;
-        self.cursor.seek(&mut pages, root, after.cast_signed())?;
+        let after = Some(after.cast_signed());
+        self.cursor.seek(&mut pages, root, after)?;
         while let Some((rowid, record)) = self.cursor.next(&mut pages)? {
             let laid_out = self.layout.of(record, COLUMNS.len());
             laid_out.ok_or_else(|| malformed("an event is no record"))?;

@@ -127,11 +127,12 @@ pub(super) fn open(
 ) -> Result<(Connection, Stored), ReadModelError> {
     loop {
         let file = file_at(path);
-        let opened = open_once(path, tables, expected, epoch)?;
+        let opened = open_once(path, tables, expected, epoch);
         // A writer that is shut out only now may have put another file in this one's place before
-        // that; then the other one is to be taken over.
+        // that; then the other one is to be taken over. (SQLite does not write to one that has lost
+        // its name.)
         if file_at(path) == file {
-            return Ok(opened);
+            return opened;
         }
     }
 }

@@ -179,7 +179,7 @@ impl<'c> OldRows<'c> {
             let cursor = match table.layout {
                 Layout::RowNumber { .. } | Layout::Heap => {
                     let mut cursor = TableCursor::default();
-                    cursor.seek(&mut pages, root, i64::MIN)?;
+                    cursor.seek(&mut pages, root, None)?;
                     Cursor::ByRowid(cursor)
                 }
                 Layout::Key => {
