@@ -118,7 +118,7 @@ pub struct Flush<'a> {
 }
 
 /// A table's changes, sorted by key and at most one for each key.
-pub type Changes<'a> = Box<dyn Iterator<Item = RowChange<'a>> + 'a>;
+pub type Changes<'a> = Box<dyn Iterator<Item = RowChange<'a>> + Send + 'a>;
 
 /// A row with its primary key, encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,6 +13,8 @@ use crate::read_model::{self, Checkpoint, ReadModel, ReadModelError, RowChange};
 
 /// Rows written between two looks at whether somebody more urgent waits.
 const ROWS_PER_TURN: usize = 4_096;
+/// Fewer rows are sorted without the help of another thread.
+const ROWS_SORTED_ALONE: usize = 32_768;
 
 /// What changed since the flush before, in the writer's hands.
 #[derive(Debug)]
@@ -117,7 +119,7 @@ fn write(
     model: &SharedModel,
     mut flush: Flush,
     rewrite_bytes_min: usize,
-    give_way: &dyn Fn(),
+    give_way: &(dyn Fn() + Sync),
 ) -> Result<Written, ReadModelError> {
     for table in &mut flush.frozen.tables {
         sort(&mut table.rows);
@@ -138,7 +140,7 @@ fn write_all(
     model: &mut dyn ReadModel,
     flush: &Flush,
     rewrite_bytes_min: usize,
-    give_way: &dyn Fn(),
+    give_way: &(dyn Fn() + Sync),
 ) -> Result<(), ReadModelError> {
     let bytes = flush.frozen.bytes();
     if bytes > 0 && bytes >= rewrite_bytes_min && model.is_to_be_rewritten(bytes)? {
@@ -150,17 +152,46 @@ fn write_all(
     model.commit(flush.checkpoint, flush.events_per_s)
 }
 
-/// Sorts by key. Most keys differ early, so the first bytes are compared as one number, without a
-/// look at where the rest lies.
+/// Sorts by key, the one half beside the other where there are many.
 fn sort(rows: &mut Vec<FrozenRow>) {
-    let mut keyed: Vec<(u128, FrozenRow)> = std::mem::take(rows)
-        .into_iter()
-        .map(|row| (first_bytes(row.key()), row))
-        .collect();
-    keyed.sort_unstable_by(|(first, a), (second, b)| {
-        first.cmp(second).then_with(|| a.key().cmp(b.key()))
+    if rows.len() < ROWS_SORTED_ALONE {
+        let sorted = with_first_bytes(std::mem::take(rows));
+        rows.extend(sorted.into_iter().map(|(_, row)| row));
+        return;
+    }
+    let others = rows.split_off(rows.len() / 2);
+    let some = std::mem::take(rows);
+    let (some, others) = std::thread::scope(|scope| {
+        let others = scope.spawn(|| with_first_bytes(others));
+        let some = with_first_bytes(some);
+        let others = others.join();
+        (
+            some,
+            others.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        )
     });
-    *rows = keyed.into_iter().map(|(_, row)| row).collect();
+    rows.reserve_exact(some.len() + others.len());
+    let mut others = others.into_iter().peekable();
+    for row in some {
+        while let Some((_, before)) = others.next_if(|other| order(other, &row).is_lt()) {
+            rows.push(before);
+        }
+        rows.push(row.1);
+    }
+    rows.extend(others.map(|(_, row)| row));
+}
+
+/// Most keys differ early, so the first bytes are compared as one number, without a look at where the
+/// rest lies.
+fn with_first_bytes(rows: Vec<FrozenRow>) -> Vec<(u128, FrozenRow)> {
+    let rows = rows.into_iter();
+    let mut rows: Vec<_> = rows.map(|row| (first_bytes(row.key()), row)).collect();
+    rows.sort_unstable_by(order);
+    rows
+}
+
+fn order((first, a): &(u128, FrozenRow), (second, b): &(u128, FrozenRow)) -> std::cmp::Ordering {
+    first.cmp(second).then_with(|| a.key().cmp(b.key()))
 }
 
 fn first_bytes(key: &[u8]) -> u128 {
@@ -180,7 +211,7 @@ impl Frozen {
 
 impl Flush {
     /// Everything, sorted, to be written at once.
-    fn rows<'a>(&'a self, give_way: &'a dyn Fn()) -> read_model::Flush<'a> {
+    fn rows<'a>(&'a self, give_way: &'a (dyn Fn() + Sync)) -> read_model::Flush<'a> {
         let tables = self.frozen.tables.iter().map(|table| {
             let changes = table.rows.iter().enumerate().map(move |(number, row)| {
                 if number % ROWS_PER_TURN == 0 {
@@ -212,7 +243,7 @@ impl FrozenTable {
 fn write_table(
     model: &mut dyn ReadModel,
     table: &FrozenTable,
-    give_way: &dyn Fn(),
+    give_way: &(dyn Fn() + Sync),
 ) -> Result<(), ReadModelError> {
     // Where values are unique the model must see all changes at once: rows may swap theirs.
     let turn = if table.shape.has_unique {
@@ -263,5 +294,23 @@ mod tests {
         keys.sort();
         let sorted: Vec<&[u8]> = rows.iter().map(FrozenRow::key).collect();
         assert_eq!(sorted, keys);
+    }
+
+    #[test]
+    fn many_rows_are_sorted_by_two() {
+        let count = 3 * ROWS_SORTED_ALONE;
+        let mut cache = TableCache::new(Absence::new(true));
+        for number in 0..count {
+            let key = (number * 7_919 % count).to_be_bytes();
+            cache.change(&key, Some(b"row"));
+        }
+        let mut rows = cache.freeze(1);
+        sort(&mut rows);
+        assert_eq!(rows.len(), count);
+        assert!(
+            rows.iter()
+                .zip(0..count)
+                .all(|(row, n)| row.key() == n.to_be_bytes())
+        );
     }
 }

@@ -128,6 +128,18 @@ impl RecordWriter {
         }
     }
 
+    /// Types and values of the columns that were pushed, for [`begin_like`](Self::begin_like).
+    pub(crate) fn parts(&self) -> (&[u8], &[u8]) {
+        (&self.types, &self.values)
+    }
+
+    /// Begins with the columns of another one.
+    pub(crate) fn begin_like(&mut self, types: &[u8], values: &[u8]) {
+        self.clear();
+        self.types.extend_from_slice(types);
+        self.values.extend_from_slice(values);
+    }
+
     /// The record of the columns that were pushed.
     pub(crate) fn finish(&mut self) -> &[u8] {
         self.record.clear();

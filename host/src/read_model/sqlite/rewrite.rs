@@ -12,23 +12,24 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use retell_contract::key::push_key_ref;
-use retell_contract::value::ValueRef;
-use retell_contract::walk_row;
 use rusqlite::types::ValueRef as SqlRef;
 use rusqlite::{Connection, OpenFlags};
 
 use super::fault::{Doing, fault, io_fault};
 use super::guard::Guard;
 use super::page_file::PageFile;
-use super::rows::{push_stored, take_stored};
+use super::rows::take_stored;
 use super::schema::{Layout, TableSql};
 use super::{SqliteReadModel, open, provenance};
 use crate::limits;
-use crate::read_model::{Changes, Checkpoint, Flush, ReadModelError, RowChange};
+use crate::read_model::{Changes, Checkpoint, Flush, ReadModelError};
 use crate::sqlite_format::{
     DatabasePages, IndexCursor, IndexWriter, PageError, RecordLayout, RecordWriter, TableCursor,
     TableWriter,
 };
+use encode::{EncodedChange, EncodedRow};
+
+mod encode;
 
 /// Where the B-trees of a database begin, by name.
 type Roots = HashMap<String, u32>;
@@ -109,8 +110,10 @@ impl SqliteReadModel {
                 )?)
             };
             let mut fill = TableFill::new(table, page_bytes);
-            for change in changes.into_iter().flatten() {
-                fill.merge(&mut file, &mut old, &change, &self.path)?;
+            if let Some(changes) = changes {
+                encode::each(table, changes, |change| {
+                    fill.merge(&mut file, &mut old, change, &self.path)
+                })?;
             }
             fill.finish(&mut file, &mut old, &roots)?;
         }
@@ -261,11 +264,8 @@ fn read_fault(path: &Path, error: PageError) -> ReadModelError {
 struct TableFill<'t> {
     table: &'t TableSql,
     trees: Trees,
-    /// The columns of a record, in their order.
-    order: Vec<usize>,
-    record: RecordWriter,
-    /// Of the row at hand.
-    key: Vec<u8>,
+    /// An entry of a heap's key.
+    entry: RecordWriter,
 }
 
 enum Trees {
@@ -284,20 +284,13 @@ enum Trees {
 
 impl<'t> TableFill<'t> {
     fn new(table: &'t TableSql, page_bytes: usize) -> Self {
-        let mut order: Vec<usize> = (0..table.columns.len()).collect();
         let trees = match table.layout {
             Layout::RowNumber { .. } => Trees::RowNumber {
                 rows: TableWriter::new(page_bytes),
             },
-            Layout::Key => {
-                // A table without rowids has the key's columns first.
-                let key: Vec<usize> = table.key.iter().map(|&it| usize::from(it)).collect();
-                order.retain(|column| !key.contains(column));
-                order = [key, order].concat();
-                Trees::Key {
-                    rows: IndexWriter::new(page_bytes),
-                }
-            }
+            Layout::Key => Trees::Key {
+                rows: IndexWriter::new(page_bytes),
+            },
             Layout::Heap => Trees::Heap {
                 rows: TableWriter::new(page_bytes),
                 keys: IndexWriter::new(page_bytes),
@@ -307,9 +300,7 @@ impl<'t> TableFill<'t> {
         Self {
             table,
             trees,
-            order,
-            record: RecordWriter::default(),
-            key: Vec::new(),
+            entry: RecordWriter::default(),
         }
     }
 
@@ -318,7 +309,7 @@ impl<'t> TableFill<'t> {
         &mut self,
         file: &mut PageFile,
         old: &mut Option<OldRows<'_>>,
-        change: &RowChange<'_>,
+        change: &EncodedChange<'_>,
         path: &Path,
     ) -> Result<(), ReadModelError> {
         if let Some(old) = old {
@@ -337,8 +328,8 @@ impl<'t> TableFill<'t> {
                 old.advance()?;
             }
         }
-        match change.row {
-            Some(row) => self.put(file, change.key, row),
+        match &change.row {
+            Some(row) => self.put(file, row),
             None => Ok(()),
         }
     }
@@ -370,67 +361,20 @@ impl<'t> TableFill<'t> {
     }
 
     /// Adds a row as the module made it.
-    fn put(&mut self, file: &mut PageFile, key: &[u8], row: &[u8]) -> Result<(), ReadModelError> {
-        let columns = &self.table.columns;
-        let mut values = [ValueRef::Null; COLUMNS_INLINE];
-        let mut more = Vec::new();
-        let values = if columns.len() <= COLUMNS_INLINE {
-            &mut values[..columns.len()]
-        } else {
-            more.resize(columns.len(), ValueRef::Null);
-            &mut more[..]
-        };
-        walk_row(row, columns, |column, value| values[column] = value).map_err(|source| {
-            ReadModelError::Row {
-                table: self.table.name.clone(),
-                source,
-            }
-        })?;
-        self.key.clear();
-        for &column in &self.table.key {
-            push_key_ref(&mut self.key, values[usize::from(column)]);
-        }
-        if self.key != key {
-            let (table, key) = (&self.table.name, &self.table.key);
-            return Err(ReadModelError::not_under_its_key(table, key));
-        }
-        self.record.clear();
+    fn put(&mut self, file: &mut PageFile, row: &EncodedRow<'_>) -> Result<(), ReadModelError> {
         match &mut self.trees {
-            Trees::RowNumber { rows } => {
-                let key = usize::from(self.table.key[0]);
-                let rowid = match values[key] {
-                    ValueRef::Integer(rowid) | ValueRef::Timestamp(rowid) => rowid,
-                    ValueRef::Boolean(rowid) => i64::from(rowid),
-                    _ => unreachable!("the layout is for such keys, which are never null"),
-                };
-                values[key] = ValueRef::Null;
-                for &column in &self.order {
-                    push_stored(&mut self.record, values[column]);
-                }
-                rows.push(file, rowid, self.record.finish())
-            }
-            Trees::Key { rows } => {
-                for &column in &self.order {
-                    push_stored(&mut self.record, values[column]);
-                }
-                rows.push(file, self.record.finish())
-            }
+            Trees::RowNumber { rows } => rows.push(file, row.rowid, row.record),
+            Trees::Key { rows } => rows.push(file, row.record),
             Trees::Heap {
                 rows,
                 keys,
                 last_rowid,
             } => {
                 *last_rowid += 1;
-                for &column in &self.order {
-                    push_stored(&mut self.record, values[column]);
-                }
-                rows.push(file, *last_rowid, self.record.finish())?;
-                self.record.clear();
-                for &column in &self.table.key {
-                    push_stored(&mut self.record, values[usize::from(column)]);
-                }
-                self.record.push(SqlRef::Integer(*last_rowid));
-                keys.push(file, self.record.finish())
+                rows.push(file, *last_rowid, row.record)?;
+                self.entry.begin_like(row.key_types, row.key_values);
+                self.entry.push(SqlRef::Integer(*last_rowid));
+                keys.push(file, self.entry.finish())
             }
         }
     }
@@ -447,17 +391,14 @@ impl<'t> TableFill<'t> {
             } => {
                 *last_rowid += 1;
                 rows.push(file, *last_rowid, &old.record)?;
-                self.record.clear();
+                self.entry.clear();
                 for &column in &self.table.key {
                     let field = old.layout.field(&old.record, usize::from(column));
-                    self.record.push(field.expect("its key was read from it"));
+                    self.entry.push(field.expect("its key was read from it"));
                 }
-                self.record.push(SqlRef::Integer(*last_rowid));
-                keys.push(file, self.record.finish())
+                self.entry.push(SqlRef::Integer(*last_rowid));
+                keys.push(file, self.entry.finish())
             }
         }
     }
 }
-
-/// Rows of so many columns are taken apart without an allocation.
-const COLUMNS_INLINE: usize = 16;

@@ -1,0 +1,231 @@
+//! Rows on their way into a file: from the contract's encoding to SQLite's, on a thread of their own,
+//! while what came before is laid out. Both take about as long.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use retell_contract::key::push_key_ref;
+use retell_contract::value::ValueRef;
+use retell_contract::walk_row;
+
+use super::super::rows::push_stored;
+use super::super::schema::{Layout, TableSql};
+use crate::read_model::{Changes, ReadModelError, RowChange};
+use crate::sqlite_format::RecordWriter;
+
+/// Changes that are handed over at once.
+const CHANGES_PER_PIECE: usize = 2_048;
+/// Pieces that wait to be laid out.
+const PIECES_AHEAD: usize = 4;
+/// Fewer changes than this are not worth a thread.
+const CHANGES_ALONE: usize = 4 * CHANGES_PER_PIECE;
+/// Rows of so many columns are taken apart without an allocation.
+const COLUMNS_INLINE: usize = 16;
+
+/// A change, its row encoded.
+pub(super) struct EncodedChange<'p> {
+    pub(super) key: &'p [u8],
+    pub(super) fresh: bool,
+    pub(super) row: Option<EncodedRow<'p>>,
+}
+
+/// A row as its table has it.
+pub(super) struct EncodedRow<'p> {
+    pub(super) record: &'p [u8],
+    /// Of a table whose key is SQLite's row number.
+    pub(super) rowid: i64,
+    /// Of a heap: the types and values of the key's columns.
+    pub(super) key_types: &'p [u8],
+    pub(super) key_values: &'p [u8],
+}
+
+/// Changes one after the other, and the bytes of their rows end to end.
+#[derive(Default)]
+struct Piece<'a> {
+    changes: Vec<Place<'a>>,
+    bytes: Vec<u8>,
+}
+
+struct Place<'a> {
+    change: RowChange<'a>,
+    rowid: i64,
+    record_end: usize,
+    types_end: usize,
+    values_end: usize,
+}
+
+/// Hands each change of a table to `take`, in order.
+pub(super) fn each(
+    table: &TableSql,
+    mut changes: Changes<'_>,
+    mut take: impl FnMut(&EncodedChange<'_>) -> Result<(), ReadModelError>,
+) -> Result<(), ReadModelError> {
+    let mut encoder = Encoder::new(table);
+    for _ in 0..CHANGES_ALONE / CHANGES_PER_PIECE {
+        let piece = encoder.piece(&mut changes, Piece::default())?;
+        piece.each(&mut take)?;
+        if piece.changes.len() < CHANGES_PER_PIECE {
+            return Ok(());
+        }
+    }
+    std::thread::scope(|scope| {
+        let (pieces, ready) = sync_channel(PIECES_AHEAD);
+        let (emptied, empty) = sync_channel(PIECES_AHEAD + 2);
+        scope.spawn(move || encoder.run(&mut changes, &pieces, &empty));
+        for piece in ready {
+            let piece: Piece<'_> = piece?;
+            piece.each(&mut take)?;
+            // Where nobody takes it, there is nothing more to encode.
+            let _ = emptied.try_send(piece);
+        }
+        Ok(())
+    })
+}
+
+impl Piece<'_> {
+    fn each(
+        &self,
+        take: &mut impl FnMut(&EncodedChange<'_>) -> Result<(), ReadModelError>,
+    ) -> Result<(), ReadModelError> {
+        let mut start = 0;
+        for place in &self.changes {
+            let part = |from: usize, to: usize| &self.bytes[from..to];
+            let row = place.change.row.is_some().then(|| EncodedRow {
+                record: part(start, place.record_end),
+                rowid: place.rowid,
+                key_types: part(place.record_end, place.types_end),
+                key_values: part(place.types_end, place.values_end),
+            });
+            take(&EncodedChange {
+                key: place.change.key,
+                fresh: place.change.fresh,
+                row,
+            })?;
+            start = place.values_end;
+        }
+        Ok(())
+    }
+}
+
+struct Encoder<'t> {
+    table: &'t TableSql,
+    /// The columns of a record, in their order.
+    order: Vec<usize>,
+    record: RecordWriter,
+    key: Vec<u8>,
+}
+
+impl<'t> Encoder<'t> {
+    fn new(table: &'t TableSql) -> Self {
+        let mut order: Vec<usize> = (0..table.columns.len()).collect();
+        if table.layout == Layout::Key {
+            // A table without rowids has the key's columns first.
+            let key: Vec<usize> = table.key.iter().map(|&it| usize::from(it)).collect();
+            order.retain(|column| !key.contains(column));
+            order = [key, order].concat();
+        }
+        Self {
+            table,
+            order,
+            record: RecordWriter::default(),
+            key: Vec::new(),
+        }
+    }
+
+    /// Encodes everything, until nobody wants it any more.
+    fn run<'a>(
+        mut self,
+        changes: &mut Changes<'a>,
+        pieces: &SyncSender<Result<Piece<'a>, ReadModelError>>,
+        empty: &Receiver<Piece<'a>>,
+    ) {
+        loop {
+            let piece = self.piece(changes, empty.try_recv().unwrap_or_default());
+            let is_last = !matches!(&piece, Ok(it) if it.changes.len() == CHANGES_PER_PIECE);
+            if pieces.send(piece).is_err() || is_last {
+                return;
+            }
+        }
+    }
+
+    /// The next changes. `piece`: what its memory is taken of.
+    fn piece<'a>(
+        &mut self,
+        changes: &mut Changes<'a>,
+        mut piece: Piece<'a>,
+    ) -> Result<Piece<'a>, ReadModelError> {
+        piece.changes.clear();
+        piece.bytes.clear();
+        for change in changes.take(CHANGES_PER_PIECE) {
+            let place = self.encode(change, &mut piece.bytes)?;
+            piece.changes.push(place);
+        }
+        Ok(piece)
+    }
+
+    fn encode<'a>(
+        &mut self,
+        change: RowChange<'a>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Place<'a>, ReadModelError> {
+        let mut place = Place {
+            change,
+            rowid: 0,
+            record_end: bytes.len(),
+            types_end: bytes.len(),
+            values_end: bytes.len(),
+        };
+        let Some(row) = change.row else {
+            return Ok(place);
+        };
+        let columns = &self.table.columns;
+        let mut values = [ValueRef::Null; COLUMNS_INLINE];
+        let mut more = Vec::new();
+        let values = if columns.len() <= COLUMNS_INLINE {
+            &mut values[..columns.len()]
+        } else {
+            more.resize(columns.len(), ValueRef::Null);
+            &mut more[..]
+        };
+        walk_row(row, columns, |column, value| values[column] = value).map_err(|source| {
+            ReadModelError::Row {
+                table: self.table.name.clone(),
+                source,
+            }
+        })?;
+        self.key.clear();
+        for &column in &self.table.key {
+            push_key_ref(&mut self.key, values[usize::from(column)]);
+        }
+        if self.key != change.key {
+            let (table, key) = (&self.table.name, &self.table.key);
+            return Err(ReadModelError::not_under_its_key(table, key));
+        }
+        if let Layout::RowNumber { column } = self.table.layout {
+            place.rowid = match std::mem::replace(&mut values[column], ValueRef::Null) {
+                ValueRef::Integer(rowid) | ValueRef::Timestamp(rowid) => rowid,
+                ValueRef::Boolean(rowid) => i64::from(rowid),
+                _ => unreachable!("the layout is for such keys, which are never null"),
+            };
+        }
+        self.record.clear();
+        for &column in &self.order {
+            push_stored(&mut self.record, values[column]);
+        }
+        bytes.extend_from_slice(self.record.finish());
+        place.record_end = bytes.len();
+        if self.table.layout == Layout::Heap {
+            self.record.clear();
+            for &column in &self.table.key {
+                push_stored(&mut self.record, values[usize::from(column)]);
+            }
+            let (types, values) = self.record.parts();
+            bytes.extend_from_slice(types);
+            place.types_end = bytes.len();
+            bytes.extend_from_slice(values);
+        } else {
+            place.types_end = bytes.len();
+        }
+        place.values_end = bytes.len();
+        Ok(place)
+    }
+}
