@@ -15,7 +15,7 @@ mod varint;
 
 pub(crate) use cursor::{IndexCursor, TableCursor};
 pub(crate) use database::{DatabasePages, PageError, corrupt};
-pub(crate) use record::{RecordLayout, RecordWriter};
+pub(crate) use record::{RecordLayout, RecordWriter, early_and_last_text};
 pub(crate) use tree::{IndexWriter, PageSink, TableWriter};
 
 /// A page that is none of a B-tree of tables, or holds what can't be.

@@ -74,6 +74,37 @@ impl RecordLayout {
     }
 }
 
+/// Two texts of a record of `columns` columns: that of an early column, and the last one. It looks at
+/// what it needs and no more, and gives up (none) where any type but the last takes more than a byte,
+/// or where one of the two is no text.
+pub(crate) fn early_and_last_text(
+    record: &[u8],
+    columns: usize,
+    early: usize,
+) -> Option<(&[u8], &[u8])> {
+    let header = usize::from(*record.first().filter(|first| **first < 0x80)?);
+    let types = record.get(1..header)?;
+    let (short, last) = types.split_at_checked(columns - 1)?;
+    if short.iter().fold(0, |all, byte| all | byte) >= 0x80 {
+        return None;
+    }
+    let width = |serial: &u8| usize::from(SHORT_WIDTHS[usize::from(*serial)]);
+    let text_bytes = |serial: u64| {
+        let is_text = serial >= 13 && serial % 2 == 1;
+        is_text.then_some(serial / 2 - 6)
+    };
+    let start = header + short[..early].iter().map(width).sum::<usize>();
+    let early_bytes = usize::try_from(text_bytes(short[early].into())?).ok()?;
+    let early = record.get(start..start.checked_add(early_bytes)?)?;
+    let (serial, bytes) = varint::read(last)?;
+    let last_bytes = usize::try_from(text_bytes(serial)?).ok()?;
+    if bytes != last.len() {
+        return None;
+    }
+    let last = record.get(record.len().checked_sub(last_bytes)?..)?;
+    Some((early, last))
+}
+
 /// Bytes that a value takes, by serial type, of those below 128. Of the two that there are not, it
 /// takes none, and is refused when it is asked for.
 const SHORT_WIDTHS: [u8; 128] = {

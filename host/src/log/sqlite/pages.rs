@@ -7,7 +7,9 @@ use rusqlite::types::ValueRef;
 
 use super::source::{Column, Source};
 use crate::event::{Hash, Position};
-use crate::sqlite_format::{DatabasePages, RecordLayout, TableCursor, corrupt};
+use crate::sqlite_format::{
+    DatabasePages, RecordLayout, TableCursor, corrupt, early_and_last_text,
+};
 
 /// Columns of the table `events`, in its order.
 pub(super) const COLUMNS: [&str; 13] = [
@@ -25,6 +27,7 @@ pub(super) const COLUMNS: [&str; 13] = [
     "metadata",
     "payload",
 ];
+const TYPE: usize = 4;
 const HASH: usize = 10;
 
 /// In each transaction anew: VACUUM moves tables.
@@ -36,13 +39,21 @@ const SELECT_ROOT: &str =
 pub(super) struct EventPages {
     cursor: TableCursor,
     layout: RecordLayout,
+    wants_more: bool,
 }
 
 impl EventPages {
-    /// None: this SQLite was compiled without a way to read pages.
-    pub(super) fn open(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+    /// `wants_more`: than types and payloads. None: this SQLite was compiled without a way to read
+    /// pages.
+    pub(super) fn open(
+        connection: &Connection,
+        wants_more: bool,
+    ) -> rusqlite::Result<Option<Self>> {
         let readable = DatabasePages::are_readable(connection)?;
-        Ok(readable.then(Self::default))
+        Ok(readable.then(|| Self {
+            wants_more,
+            ..Self::default()
+        }))
     }
 
     /// Visits the events behind a position, in order, until told to stop.
@@ -58,10 +69,17 @@ impl EventPages {
         let after = Some(after.cast_signed());
         self.cursor.seek(&mut pages, root, after)?;
         while let Some((rowid, record)) = self.cursor.next(&mut pages)? {
-            let laid_out = self.layout.of(record, COLUMNS.len());
-            laid_out.ok_or_else(|| malformed("an event is no record"))?;
-            let layout = &self.layout;
-            match visit(rowid.cast_unsigned(), &Event { record, layout })? {
+            let mut event = Event {
+                record,
+                texts: early_and_last_text(record, COLUMNS.len(), TYPE),
+                layout: None,
+            };
+            if self.wants_more || event.texts.is_none() {
+                let laid_out = self.layout.of(record, COLUMNS.len());
+                laid_out.ok_or_else(|| malformed("an event is cut off"))?;
+                event.layout = Some(&self.layout);
+            }
+            match visit(rowid.cast_unsigned(), &event)? {
                 Flow::GoOn => {}
                 Flow::Stop => break,
             }
@@ -81,37 +99,56 @@ pub(super) enum Flow {
 #[derive(Debug)]
 pub(super) struct Event<'a> {
     record: &'a [u8],
-    layout: &'a RecordLayout,
+    /// Type and payload, which is all that most readers want.
+    texts: Option<(&'a [u8], &'a [u8])>,
+    /// Where everything is, if more is wanted.
+    layout: Option<&'a RecordLayout>,
 }
 
 impl Event<'_> {
     pub(super) fn hash(&self) -> rusqlite::Result<Hash> {
-        match self.layout.field(self.record, HASH) {
-            Some(ValueRef::Blob(bytes)) => bytes.try_into().ok(),
+        match self.field(HASH)? {
+            ValueRef::Blob(bytes) => bytes.try_into().ok(),
             _ => None,
         }
         .ok_or_else(|| malformed("an event has no hash"))
     }
 
-    fn field(&self, column: Column) -> rusqlite::Result<ValueRef<'_>> {
-        let place = match column {
-            Column::Stream => 1,
-            Column::Revision => 2,
-            Column::Id => 3,
-            Column::Type => 4,
-            Column::OccurredAt => 5,
-            Column::RecordedAt => 6,
-            Column::Metadata => 11,
-            Column::Payload => 12,
+    fn field(&self, column: usize) -> rusqlite::Result<ValueRef<'_>> {
+        let field = match self.layout {
+            Some(layout) => layout.field(self.record, column),
+            None => {
+                let mut layout = RecordLayout::default();
+                let laid_out = layout.of(self.record, column + 1);
+                laid_out.and_then(|()| layout.field(self.record, column))
+            }
         };
-        let field = self.layout.field(self.record, place);
         field.ok_or_else(|| malformed("an event is cut off"))
+    }
+}
+
+fn place(column: Column) -> usize {
+    match column {
+        Column::Stream => 1,
+        Column::Revision => 2,
+        Column::Id => 3,
+        Column::Type => TYPE,
+        Column::OccurredAt => 5,
+        Column::RecordedAt => 6,
+        Column::Metadata => 11,
+        Column::Payload => 12,
     }
 }
 
 impl Source for Event<'_> {
     fn bytes(&self, column: Column) -> rusqlite::Result<Option<&[u8]>> {
-        match self.field(column)? {
+        match (column, self.texts) {
+            (Column::Type, Some((text, _))) | (Column::Payload, Some((_, text))) => {
+                return Ok(Some(text));
+            }
+            _ => {}
+        }
+        match self.field(place(column))? {
             ValueRef::Null => Ok(None),
             ValueRef::Text(bytes) => Ok(Some(bytes)),
             _ => Err(malformed("an event has a number where a text belongs")),
@@ -119,7 +156,7 @@ impl Source for Event<'_> {
     }
 
     fn integer(&self, column: Column) -> rusqlite::Result<Option<i64>> {
-        match self.field(column)? {
+        match self.field(place(column))? {
             ValueRef::Null => Ok(None),
             ValueRef::Integer(value) => Ok(Some(value)),
             _ => Err(malformed("an event has a text where a number belongs")),

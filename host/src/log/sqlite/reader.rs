@@ -75,11 +75,12 @@ impl SqliteReader {
         };
         let connection = open_reader(&shared.path)
             .map_err(|error| explain(&shared.path, "opening the database", error))?;
-        let pages = EventPages::open(&connection)
+        let statements = Statements::new(parts, types.as_ref().map_or(0, Vec::len));
+        let pages = EventPages::open(&connection, statements.wanted.is_more_than_texts())
             .map_err(|error| explain(&shared.path, "looking at the table of events", error))?;
         Ok(Self {
             connection,
-            statements: Statements::new(parts, types.as_ref().map_or(0, Vec::len)),
+            statements,
             pages,
             names: TypeNames::new(types.as_deref()),
             types,

@@ -47,6 +47,11 @@ impl Wanted {
         Self(columns)
     }
 
+    /// Whether anything beside type and payload is wanted.
+    pub(super) fn is_more_than_texts(&self) -> bool {
+        self.0.len() > 2
+    }
+
     /// As the columns of a SELECT.
     pub(super) fn select(&self) -> String {
         let mut sql = "SELECT position".to_owned();

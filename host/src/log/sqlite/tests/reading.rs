@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
+use super::super::pages::COLUMNS;
 use super::super::reader::{SCANNED_MAX, SqliteReader};
 use super::{OpenMode, SqliteLog};
-use crate::log::{EnvelopeParts, EventChunk, LogReader, TypeFilter};
+use crate::event::NewEvent;
+use crate::log::{AppendRequest, EnvelopeParts, EventChunk, EventLog, LogReader, TypeFilter};
 
 const EVENTS: u64 = 1_000_000;
 /// One event in so many is of the type `Rare`.
@@ -139,4 +141,78 @@ async fn a_payload_that_is_no_text_is_left_to_who_parses_it() {
     reader(&log, &["A"]).read(0, u64::MAX, &mut chunk).unwrap();
     assert_eq!(chunk.payloads.bytes, b"\"\xff\"");
     assert_eq!(chunk.reached, 1);
+}
+
+#[tokio::test]
+async fn pages_and_rows_give_the_same_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.db");
+    let log = SqliteLog::open(&path, OpenMode::CreateIfMissing)
+        .await
+        .unwrap();
+    // What a payload is long for: one page, several, or a header that has no room for its length.
+    let lengths = [0, 1, 50, 51, 58, 59, 8_000, 8_100, 8_192, 20_000, 100_000];
+    let events: Vec<_> = (0..700_usize)
+        .map(|n| {
+            let data = format!("\"{}\"", "x".repeat(lengths[n % lengths.len()]));
+            NewEvent {
+                stream: format!("{}{n}", "s".repeat(n % 90)),
+                event_type: "T".repeat(1 + n % 70),
+                data,
+                metadata: (n % 4 == 0).then(|| format!("{{\"n\":{n}}}")),
+                id: None,
+                occurred_at: (n % 3 == 0).then_some(i64::try_from(n).unwrap() - 100),
+            }
+        })
+        .collect();
+    let request = AppendRequest {
+        events,
+        ..AppendRequest::default()
+    };
+    log.append(request).await.unwrap();
+    assert_eq!(COLUMNS.to_vec(), columns_of(&path));
+    let all = EnvelopeParts {
+        revision: true,
+        occurred_at: true,
+        recorded_at: true,
+        stream: true,
+        id: true,
+        metadata: true,
+    };
+    for parts in [EnvelopeParts::default(), all] {
+        for types in [
+            TypeFilter::All,
+            TypeFilter::Only(vec!["T".into(), "T".repeat(33)]),
+        ] {
+            let open =
+                || SqliteReader::open(Arc::clone(&log.shared), types.clone(), parts).unwrap();
+            let (mut by_pages, mut by_rows) = (open(), open());
+            assert!(by_pages.pages.is_some(), "compiled with pages");
+            by_rows.pages = None;
+            for (limit_events, limit_bytes) in [(1, 1), (7, 30_000), (1_000, 1 << 20)] {
+                let mut chunks = [0, 0].map(|_| EventChunk::new(limit_events, limit_bytes));
+                let mut after = 0;
+                while after < 700 {
+                    by_pages
+                        .read(after, 695.max(after + 3), &mut chunks[0])
+                        .unwrap();
+                    by_rows
+                        .read(after, 695.max(after + 3), &mut chunks[1])
+                        .unwrap();
+                    assert_eq!(format!("{:?}", chunks[0]), format!("{:?}", chunks[1]));
+                    assert!(chunks[0].reached > after);
+                    after = chunks[0].reached;
+                }
+            }
+        }
+    }
+}
+
+fn columns_of(path: &std::path::Path) -> Vec<String> {
+    let connection = Connection::open(path).unwrap();
+    let mut statement = connection
+        .prepare("SELECT name FROM pragma_table_info('events')")
+        .unwrap();
+    let names = statement.query_map([], |row| row.get(0)).unwrap();
+    names.map(Result::unwrap).collect()
 }
