@@ -10,6 +10,7 @@ use std::any::Any;
 use hashbrown::HashTable;
 
 use crate::changes::{ChangeSet, end};
+use crate::db::{Host, read_row};
 use crate::hash::hash_bytes;
 use crate::table::Table;
 
@@ -26,6 +27,8 @@ pub(crate) struct Cache<T> {
     changed: Vec<u32>,
     /// For a table with a unique index: every change since the last hand-over.
     log: ChangeSet,
+    /// Entries whose rows are still to be fetched.
+    wanted: Vec<u32>,
 }
 
 struct Entry<T> {
@@ -50,6 +53,7 @@ impl<T: Table> Cache<T> {
             keys: Vec::new(),
             changed: Vec::new(),
             log: ChangeSet::default(),
+            wanted: Vec::new(),
         }
     }
 
@@ -118,11 +122,43 @@ impl<T: Table> Cache<T> {
 
 /// A cache whose table is known by its number only.
 pub(crate) trait AnyCache: Any {
+    /// Makes an entry for the key, to be filled by [`fetch_wanted`](Self::fetch_wanted).
+    fn want(&mut self, key: &[u8]);
+
+    /// Fills the entries that were made for it, with one call.
+    fn fetch_wanted(&mut self, host: &mut dyn Host);
+
     /// Moves the changes since the last hand-over behind those of `out`.
     fn hand_over(&mut self, out: &mut ChangeSet);
 }
 
 impl<T: Table> AnyCache for Cache<T> {
+    fn want(&mut self, key: &[u8]) {
+        let known = self.entries.len();
+        let Place(place) = self.find_or_insert(key, || None);
+        if place == known {
+            let number = u32::try_from(place).expect("checked when it was inserted");
+            self.wanted.push(number);
+        }
+    }
+
+    fn fetch_wanted(&mut self, host: &mut dyn Host) {
+        let (mut keys, mut ends) = (Vec::new(), Vec::new());
+        for &at in &self.wanted {
+            let entry = &self.entries[at as usize];
+            let key = &self.keys[entry.key_start as usize..entry.key_end as usize];
+            keys.extend_from_slice(key);
+            ends.push(end(&keys));
+        }
+        if ends.is_empty() {
+            return;
+        }
+        let packed = host.get_many(self.table, &keys, &ends);
+        for (at, row) in self.wanted.drain(..).zip(packed.iter()) {
+            self.entries[at as usize].row = (!row.is_empty()).then(|| read_row::<T>(row));
+        }
+    }
+
     fn hand_over(&mut self, out: &mut ChangeSet) {
         out.append(&mut self.log);
         for at in self.changed.drain(..) {

@@ -343,7 +343,7 @@ fn in_table<T: Table>(error: retell_contract::ValueError) -> Error {
 }
 
 /// A row that the host cannot read back is no fault of an event, so it ends the call.
-fn read_row<T: Table>(bytes: &[u8]) -> T {
+pub(crate) fn read_row<T: Table>(bytes: &[u8]) -> T {
     match T::read(bytes) {
         Ok(row) => row,
         Err(error) => panic!(
@@ -379,6 +379,18 @@ impl<'h> Db<'h> {
             event: 0,
             key: Vec::new(),
             spoiled: None,
+        }
+    }
+
+    /// Notes that the row under this encoded key will be asked for.
+    pub(crate) fn want(&mut self, table: usize, key: &[u8]) {
+        self.tables[table].cache.want(key);
+    }
+
+    /// Fetches what was noted, with one call for each table.
+    pub(crate) fn fetch_wanted(&mut self) {
+        for slot in &mut self.tables {
+            slot.cache.fetch_wanted(self.host);
         }
     }
 

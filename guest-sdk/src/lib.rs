@@ -76,6 +76,7 @@ mod event;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod export;
+mod fetch;
 mod hash;
 pub mod prelude;
 mod projection;
@@ -101,6 +102,7 @@ pub mod __private {
     pub use crate::changes::{ChangeSet, Failure, PackedRows};
     pub use crate::db::{Host, Tables};
     pub use crate::event::{Shapes, arm, defaulted, field, optional, patched, required, take_json};
+    pub use crate::fetch::{Fetch, hints};
     pub use crate::projection::run;
     pub use crate::table::check_key_bytes;
     pub use retell_contract::manifest::{

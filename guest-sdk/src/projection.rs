@@ -6,6 +6,7 @@ use crate::batch::{Batch, Row};
 use crate::changes::{ChangeSet, Failure};
 use crate::db::{Db, Host, Tables};
 use crate::error::Result;
+use crate::fetch::Fetch;
 
 /// What `#[projection]` makes of a function. The unit struct `Projection` that it writes beside
 /// the function implements this.
@@ -26,9 +27,11 @@ pub fn run(
     host: &mut dyn Host,
     register: fn(&mut Tables<'_>),
     arms: &[u16],
+    fetches: &[Fetch],
     mut project: impl FnMut(Row<'_>, &mut Db<'_>) -> Result<()>,
 ) -> Result<ChangeSet, Failure> {
     let mut db = Db::new(host, register);
+    Fetch::run(fetches, batch, &mut db);
     // The n-th event of a shape is row n of its block.
     let mut next_rows = vec![0; arms.len()];
     for (number, (event, &shape)) in (0u32..).zip(batch.shapes.iter().enumerate()) {

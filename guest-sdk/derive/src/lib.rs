@@ -129,6 +129,9 @@ pub fn derive_table(input: TokenStream) -> TokenStream {
 /// - `meta(stream, time)`: the parts of an event's envelope that the function wants, of `revision`,
 ///   `stream`, `id`, `time`, `occurred_at`, `recorded_at`, `metadata`, `event_type`. `position` is
 ///   always there. What nobody asks for is not copied.
+/// - `keys(author = Author)`: a field of events that is the key of a table. The rows that a batch
+///   names are then fetched at once, and not one by one when the function first asks for each. It is
+///   worth it where most events read the row that such a field names; it changes no result.
 /// - `after_replay(sqlite = "CREATE VIEW …", postgres = include_str!("after.sql"))`: SQL to run
 ///   once after the replay, such as views and full-text indexes.
 ///

@@ -33,6 +33,8 @@ struct Arguments {
     version: Option<LitStr>,
     tables: Vec<Path>,
     meta: Vec<&'static Part>,
+    /// Fields of events, each with the table that it is a key of.
+    keys: Vec<(Ident, Path)>,
     after_replay: Vec<(Ident, Expr)>,
 }
 
@@ -42,6 +44,7 @@ impl Arguments {
         let mut version = None;
         let mut tables = None;
         let mut meta_parts = None;
+        let mut keys = Vec::new();
         let mut after_replay = Vec::new();
         let parser = syn::meta::parser(|meta| {
             if meta.path.is_ident("name") {
@@ -52,6 +55,12 @@ impl Arguments {
                 attributes::once(&mut tables, attributes::list(&meta)?, &meta)
             } else if meta.path.is_ident("meta") {
                 attributes::once(&mut meta_parts, attributes::list::<Ident>(&meta)?, &meta)
+            } else if meta.path.is_ident("keys") {
+                meta.parse_nested_meta(|field| {
+                    let name = field.path.require_ident()?.clone();
+                    keys.push((name, attributes::value(&field)?));
+                    Ok(())
+                })
             } else if meta.path.is_ident("after_replay") {
                 meta.parse_nested_meta(|dialect| {
                     let variant = match dialect.path.get_ident() {
@@ -63,7 +72,7 @@ impl Arguments {
                     Ok(())
                 })
             } else {
-                let known = "`name`, `version`, `tables`, `meta` and `after_replay`";
+                let known = "`name`, `version`, `tables`, `meta`, `keys` and `after_replay`";
                 Err(attributes::unknown(&meta, known))
             }
         });
@@ -85,6 +94,7 @@ impl Arguments {
                 .iter()
                 .map(find_part)
                 .collect::<Result<_>>()?,
+            keys,
             after_replay,
         })
     }
@@ -178,6 +188,7 @@ fn projection_code(arguments: &Arguments, function: &ItemFn, event: &Type) -> To
     let Arguments {
         name,
         tables,
+        keys,
         after_replay,
         ..
     } = arguments;
@@ -203,6 +214,31 @@ fn projection_code(arguments: &Arguments, function: &ItemFn, event: &Type) -> To
         .map(|table| quote_spanned!(table.span()=> tables.add::<#table>();));
     let decode = quote_spanned!(event.span()=> <#event as ::retell_sdk::Event<'_>>::decode(row)?);
     let distinct = distinct_tables(tables);
+    let keys: Vec<_> = keys
+        .iter()
+        .map(|(field, table)| {
+            let name = attributes::name(field);
+            quote_spanned!(table.span()=> (#name, <#table as ::retell_sdk::Table>::NAME))
+        })
+        .collect();
+    let hints = if keys.is_empty() {
+        quote!(::std::vec![])
+    } else {
+        quote!(::retell_sdk::__private::hints(&shapes, &tables, &[#(#keys),*]))
+    };
+    let fetches = if keys.is_empty() {
+        quote!(&[])
+    } else {
+        quote! {{
+            static FETCHES: ::std::sync::OnceLock<
+                ::std::vec::Vec<::retell_sdk::__private::Fetch>,
+            > = ::std::sync::OnceLock::new();
+            FETCHES.get_or_init(|| {
+                let manifest = <Self as ::retell_sdk::Projection>::manifest();
+                ::retell_sdk::__private::Fetch::all(&manifest)
+            })
+        }}
+    };
     let name_check = attributes::check_name(&name.value(), name.span());
     let ending_check = quote_spanned! {name.span()=>
         const _: () = ::core::assert!(
@@ -224,17 +260,19 @@ fn projection_code(arguments: &Arguments, function: &ItemFn, event: &Type) -> To
         #[automatically_derived]
         impl ::retell_sdk::Projection for Projection {
             fn manifest() -> ::retell_sdk::__private::Manifest {
+                let shapes = ::retell_sdk::__private::Shapes::of::<#event>().into_shapes();
+                let tables = ::std::vec![#(#definitions),*];
                 ::retell_sdk::__private::Manifest {
+                    hints: #hints,
                     name: ::std::string::String::from(#name),
                     version: ::std::string::String::from(#version),
-                    shapes: ::retell_sdk::__private::Shapes::of::<#event>().into_shapes(),
-                    tables: ::std::vec![#(#definitions),*],
+                    shapes,
+                    tables,
                     #[allow(clippy::needless_update)]
                     envelope: ::retell_sdk::__private::EnvelopeParts {
                         #(#parts: true,)*
                         ..::core::default::Default::default()
                     },
-                    hints: ::std::vec![],
                     after_replay: ::std::vec![#(
                         ::retell_sdk::__private::AfterReplay {
                             dialect: ::retell_sdk::__private::Dialect::#dialects,
@@ -260,6 +298,7 @@ fn projection_code(arguments: &Arguments, function: &ItemFn, event: &Type) -> To
                     host,
                     |tables| { #(#register)* },
                     arms,
+                    #fetches,
                     |row, db| #project(
                         #decode,
                         &Meta { envelope: ::retell_sdk::__private::Envelope::new(row) },

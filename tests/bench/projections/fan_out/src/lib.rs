@@ -45,7 +45,12 @@ pub struct Auction {
     pub highest_bidder: Option<i64>,
 }
 
-#[projection(name = "bench_fan_out", version = "1.0.0", tables(Person, Auction))]
+#[projection(
+    name = "bench_fan_out",
+    version = "1.0.0",
+    tables(Person, Auction),
+    keys(auction = Auction, seller = Person)
+)]
 fn project(event: Market<'_>, _meta: &Meta, db: &mut Db) -> Result<()> {
     match event {
         Market::Person { id, name } => db.put(Person {

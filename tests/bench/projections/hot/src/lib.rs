@@ -20,7 +20,7 @@ pub struct AuctionBids {
     pub last_bidder: i64,
 }
 
-#[projection(name = "bench_hot", version = "1.0.0", tables(AuctionBids))]
+#[projection(name = "bench_hot", version = "1.0.0", tables(AuctionBids), keys(auction = AuctionBids))]
 fn project(event: Market, _meta: &Meta, db: &mut Db) -> Result<()> {
     let Market::Bid {
         auction,

@@ -1,0 +1,121 @@
+//! Rows that the events of a batch are about, fetched all at once before the first event instead of
+//! one by one when they are first asked for. The manifest's hints say which fields are keys of
+//! which tables. What is fetched changes what a batch costs and nothing else.
+
+use retell_contract::key;
+use retell_contract::manifest::{Hint, Manifest, Shape, Table, Wanted};
+use retell_contract::uuid::parse_uuid;
+use retell_contract::value::ColumnType;
+
+use crate::batch::{Batch, Cells};
+use crate::db::Db;
+
+/// The hints for `keys`: names of fields, each with the table that it is a key of.
+///
+/// # Panics
+/// When no event has such a field of the type of that key: the host shows it when it loads the
+/// module.
+pub fn hints(shapes: &[Shape], tables: &[Table], keys: &[(&str, &str)]) -> Vec<Hint> {
+    let mut hints = Vec::new();
+    for &(name, table_name) in keys {
+        let before = hints.len();
+        let table = (0u16..).zip(tables).find(|(_, it)| it.name == table_name);
+        let kind = table.and_then(|(_, it)| kind_of_key(it));
+        for (shape, declared) in (0u16..).zip(shapes) {
+            for (field, it) in (0u16..).zip(&declared.fields) {
+                let is_it = it.paths.first().is_some_and(|path| path == name);
+                if let Some((table, _)) = table
+                    && is_it
+                    && kind.is_some_and(|kind| is_of(it.wants, kind))
+                {
+                    hints.push(Hint {
+                        shape,
+                        fields: vec![field],
+                        table,
+                    });
+                }
+            }
+        }
+        assert!(
+            hints.len() > before,
+            "keys({name} = …): no event has a field `{name}` of the type of the key of table \
+             `{table_name}`, which must be one column of a table of this projection"
+        );
+    }
+    hints
+}
+
+/// One hint, ready for use.
+#[derive(Debug)]
+pub struct Fetch {
+    shape: usize,
+    field: usize,
+    table: usize,
+    kind: ColumnType,
+}
+
+impl Fetch {
+    /// Those of a manifest.
+    pub fn all(manifest: &Manifest) -> Vec<Self> {
+        let hints = manifest.hints.iter().filter_map(|hint| {
+            let table = usize::from(hint.table);
+            Some(Self {
+                shape: usize::from(hint.shape),
+                field: usize::from(*hint.fields.first()?),
+                table,
+                kind: kind_of_key(manifest.tables.get(table)?)?,
+            })
+        });
+        hints.collect()
+    }
+
+    /// Fetches the rows that the events of a batch name.
+    pub(crate) fn run(fetches: &[Self], batch: &Batch, db: &mut Db<'_>) {
+        let mut key = Vec::new();
+        for fetch in fetches {
+            let cells = &batch.blocks[fetch.shape][fetch.field];
+            for row in 0..cells.len() {
+                key.clear();
+                if push_key(&mut key, cells, row, fetch.kind) {
+                    db.want(fetch.table, &key);
+                }
+            }
+        }
+        db.fetch_wanted();
+    }
+}
+
+/// The type of a key of one column.
+fn kind_of_key(table: &Table) -> Option<ColumnType> {
+    match *table.key.as_slice() {
+        [column] => Some(table.columns.get(usize::from(column))?.kind),
+        _ => None,
+    }
+}
+
+fn is_of(wants: Wanted, kind: ColumnType) -> bool {
+    matches!(
+        (wants, kind),
+        (Wanted::Integer, ColumnType::Integer)
+            | (Wanted::Timestamp, ColumnType::Timestamp)
+            | (Wanted::Text, ColumnType::Text)
+            | (Wanted::Uuid, ColumnType::Uuid)
+    )
+}
+
+/// `false`: the event names none, or what can't be a key, which is for the projection to meet.
+fn push_key(out: &mut Vec<u8>, cells: &Cells, row: usize, kind: ColumnType) -> bool {
+    if cells.missing(row) || cells.null(row) {
+        return false;
+    }
+    match kind {
+        ColumnType::Integer => key::push_i64(out, cells.integer(row)),
+        ColumnType::Timestamp => key::push_timestamp(out, cells.integer(row)),
+        ColumnType::Uuid => match parse_uuid(cells.text(row)) {
+            Some(uuid) => key::push_uuid(out, &uuid),
+            None => return false,
+        },
+        _ => key::push_text(out, cells.text(row)),
+    }
+    out.len() <= key::KEY_BYTES_MAX
+}
