@@ -100,7 +100,9 @@ fn column(values: Values, present: Option<Vec<u8>>) -> retell_sdk::__private::Ce
 /// Likes of 1, 2, 1 and 3 by a, nobody, b and a, then a new title for 2.
 fn batch() -> Batch {
     let mut by = TextColumn::default();
-    ["a", "", "b", "a"].iter().for_each(|name| by.push(name));
+    for name in ["a", "", "b", "a"] {
+        by.push(name);
+    }
     let mut title = TextColumn::default();
     title.push("New");
     Batch {

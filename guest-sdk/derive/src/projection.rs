@@ -214,31 +214,7 @@ fn projection_code(arguments: &Arguments, function: &ItemFn, event: &Type) -> To
         .map(|table| quote_spanned!(table.span()=> tables.add::<#table>();));
     let decode = quote_spanned!(event.span()=> <#event as ::retell_sdk::Event<'_>>::decode(row)?);
     let distinct = distinct_tables(tables);
-    let keys: Vec<_> = keys
-        .iter()
-        .map(|(field, table)| {
-            let name = attributes::name(field);
-            quote_spanned!(table.span()=> (#name, <#table as ::retell_sdk::Table>::NAME))
-        })
-        .collect();
-    let hints = if keys.is_empty() {
-        quote!(::std::vec![])
-    } else {
-        quote!(::retell_sdk::__private::hints(&shapes, &tables, &[#(#keys),*]))
-    };
-    let fetches = if keys.is_empty() {
-        quote!(&[])
-    } else {
-        quote! {{
-            static FETCHES: ::std::sync::OnceLock<
-                ::std::vec::Vec<::retell_sdk::__private::Fetch>,
-            > = ::std::sync::OnceLock::new();
-            FETCHES.get_or_init(|| {
-                let manifest = <Self as ::retell_sdk::Projection>::manifest();
-                ::retell_sdk::__private::Fetch::all(&manifest)
-            })
-        }}
-    };
+    let (hints, fetches) = keys_code(keys);
     let name_check = attributes::check_name(&name.value(), name.span());
     let ending_check = quote_spanned! {name.span()=>
         const _: () = ::core::assert!(
@@ -308,6 +284,27 @@ fn projection_code(arguments: &Arguments, function: &ItemFn, event: &Type) -> To
             }
         }
     }
+}
+
+/// The manifest's hints for the fields that are keys, and what `apply` fetches by them.
+fn keys_code(keys: &[(Ident, Path)]) -> (TokenStream, TokenStream) {
+    if keys.is_empty() {
+        return (quote!(::std::vec![]), quote!(&[]));
+    }
+    let keys = keys.iter().map(|(field, table)| {
+        let name = attributes::name(field);
+        quote_spanned!(table.span()=> (#name, <#table as ::retell_sdk::Table>::NAME))
+    });
+    let hints = quote!(::retell_sdk::__private::hints(&shapes, &tables, &[#(#keys),*]));
+    let fetches = quote! {{
+        static FETCHES: ::std::sync::OnceLock<::std::vec::Vec<::retell_sdk::__private::Fetch>> =
+            ::std::sync::OnceLock::new();
+        FETCHES.get_or_init(|| {
+            let manifest = <Self as ::retell_sdk::Projection>::manifest();
+            ::retell_sdk::__private::Fetch::all(&manifest)
+        })
+    }};
+    (hints, fetches)
 }
 
 /// Code that does not compile when two of the tables have one name. Only the compiler knows the

@@ -98,8 +98,11 @@ fn lay_out(path: &Path, page_bytes: usize, sizes: &Sizes) {
     pages.file.write_all_at(&count, 28).expect("writes");
 }
 
+/// A rowid and a payload.
+type Row = (i64, Vec<u8>);
+
 /// What both cursors read of a database.
-fn read(connection: &Connection, after: i64) -> (Vec<(i64, Vec<u8>)>, Vec<Vec<u8>>) {
+fn read(connection: &Connection, after: i64) -> (Vec<Row>, Vec<Vec<u8>>) {
     let blob = |record: &[u8], column: usize| {
         let mut layout = RecordLayout::default();
         layout.of(record, 2).expect("a record");

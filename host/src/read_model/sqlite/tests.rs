@@ -470,8 +470,11 @@ fn a_creation_that_was_cut_off_at_its_end_leaves_no_second_name() {
     assert!(!path.exists() && !second.exists());
 }
 
+/// Key and row.
+type Entry = (Vec<u8>, Vec<u8>);
+
 /// A read model of visits, which flushes may rewrite, and one visit.
-fn rewritable(folder: &Folder) -> (Box<dyn ReadModel>, Manifest, (Vec<u8>, Vec<u8>)) {
+fn rewritable(folder: &Folder) -> (Box<dyn ReadModel>, Manifest, Entry) {
     let mut manifest = people();
     manifest.tables.remove(0);
     let model = folder.create(&manifest, &provenance(), 1).expect("creates");
@@ -482,7 +485,7 @@ fn rewritable(folder: &Folder) -> (Box<dyn ReadModel>, Manifest, (Vec<u8>, Vec<u
 
 fn rewrite(
     model: &mut dyn ReadModel,
-    (key, row): &(Vec<u8>, Vec<u8>),
+    (key, row): &Entry,
     fresh: bool,
 ) -> Result<(), ReadModelError> {
     assert!(model.is_to_be_rewritten(1 << 20)?);
