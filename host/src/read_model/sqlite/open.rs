@@ -299,9 +299,12 @@ pub(super) fn unfinished_mode(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "OFF")
 }
 
-/// Only retell's own row is changed; all else comes with a new file.
+/// Only retell's own row is changed; all else comes with a new file. The cache is for the indexes at
+/// the end, whose entries are sorted in it.
 fn rewriting_mode(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "synchronous", replaying_synchronous())
+    connection.pragma_update(None, "synchronous", replaying_synchronous())?;
+    let cache = kib(limits::READ_MODEL_REPLAY_CACHE_BYTES);
+    connection.pragma_update(None, "cache_size", cache)
 }
 
 /// Where a reboot can't be noticed, nothing may rest in the page cache alone.
