@@ -9,6 +9,7 @@ use retell_contract::value::ColumnType;
 
 use crate::batch::{Batch, Cells};
 use crate::db::Db;
+use crate::hash::{hash_bytes, hash_u64};
 
 /// The hints for `keys`: names of fields, each with the table that it is a key of.
 ///
@@ -74,7 +75,13 @@ impl Fetch {
         let mut key = Vec::new();
         for fetch in fetches {
             let cells = &batch.blocks[fetch.shape][fetch.field];
+            let mut recent = [0; RECENT];
             for row in 0..cells.len() {
+                let mark = mark_of(cells, row, fetch.kind);
+                let place = &mut recent[(mark >> RECENT_SHIFT) as usize];
+                if std::mem::replace(place, mark) == mark {
+                    continue;
+                }
                 key.clear();
                 if push_key(&mut key, cells, row, fetch.kind) {
                     db.want(fetch.table, &key);
@@ -82,6 +89,18 @@ impl Fetch {
             }
         }
         db.fetch_wanted();
+    }
+}
+
+/// Keys that were named a moment ago are known by a number, so that hot ones cost next to nothing. Where
+/// two have the same one, the other is fetched when it is asked for.
+const RECENT: usize = 256;
+const RECENT_SHIFT: u32 = u64::BITS - RECENT.ilog2();
+
+fn mark_of(cells: &Cells, row: usize, kind: ColumnType) -> u64 {
+    match kind {
+        ColumnType::Integer | ColumnType::Timestamp => hash_u64(cells.integer(row).cast_unsigned()),
+        _ => hash_bytes(cells.text(row).as_bytes()),
     }
 }
 

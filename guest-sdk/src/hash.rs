@@ -78,6 +78,13 @@ pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// The hash of a number.
+pub(crate) fn hash_u64(value: u64) -> u64 {
+    let mut hasher = FixedHasher::default();
+    hasher.write_u64(value);
+    hasher.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
