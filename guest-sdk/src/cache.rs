@@ -14,6 +14,9 @@ use crate::db::{Host, read_row};
 use crate::hash::hash_bytes;
 use crate::table::Table;
 
+/// Rows that are fetched with one call: a call has a limit of bytes, and rows can be long.
+const ROWS_AT_ONCE: usize = 128;
+
 pub(crate) struct Cache<T> {
     /// The number of the table in the manifest.
     pub(crate) table: u16,
@@ -125,7 +128,7 @@ pub(crate) trait AnyCache: Any {
     /// Makes an entry for the key, to be filled by [`fetch_wanted`](Self::fetch_wanted).
     fn want(&mut self, key: &[u8]);
 
-    /// Fills the entries that were made for it, with one call.
+    /// Fills the entries that were made for it, with few calls.
     fn fetch_wanted(&mut self, host: &mut dyn Host);
 
     /// Moves the changes since the last hand-over behind those of `out`.
@@ -143,19 +146,19 @@ impl<T: Table> AnyCache for Cache<T> {
     }
 
     fn fetch_wanted(&mut self, host: &mut dyn Host) {
-        let (mut keys, mut ends) = (Vec::new(), Vec::new());
-        for &at in &self.wanted {
-            let entry = &self.entries[at as usize];
-            let key = &self.keys[entry.key_start as usize..entry.key_end as usize];
-            keys.extend_from_slice(key);
-            ends.push(end(&keys));
-        }
-        if ends.is_empty() {
-            return;
-        }
-        let packed = host.get_many(self.table, &keys, &ends);
-        for (at, row) in self.wanted.drain(..).zip(packed.iter()) {
-            self.entries[at as usize].row = (!row.is_empty()).then(|| read_row::<T>(row));
+        let wanted = std::mem::take(&mut self.wanted);
+        for wanted in wanted.chunks(ROWS_AT_ONCE) {
+            let (mut keys, mut ends) = (Vec::new(), Vec::new());
+            for &at in wanted {
+                let entry = &self.entries[at as usize];
+                let key = &self.keys[entry.key_start as usize..entry.key_end as usize];
+                keys.extend_from_slice(key);
+                ends.push(end(&keys));
+            }
+            let packed = host.get_many(self.table, &keys, &ends);
+            for (&at, row) in wanted.iter().zip(packed.iter()) {
+                self.entries[at as usize].row = (!row.is_empty()).then(|| read_row::<T>(row));
+            }
         }
     }
 

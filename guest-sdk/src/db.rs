@@ -387,7 +387,7 @@ impl<'h> Db<'h> {
         self.tables[table].cache.want(key);
     }
 
-    /// Fetches what was noted, with one call for each table.
+    /// Fetches what was noted.
     pub(crate) fn fetch_wanted(&mut self) {
         for slot in &mut self.tables {
             slot.cache.fetch_wanted(self.host);

@@ -113,6 +113,8 @@ pub struct RowChange<'a> {
 pub struct Flush<'a> {
     /// By number, each once.
     pub tables: Vec<(u16, Changes<'a>)>,
+    /// The read model is made ready next.
+    pub is_last: bool,
     pub checkpoint: Checkpoint,
     pub events_per_s: f64,
 }

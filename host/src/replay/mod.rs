@@ -203,11 +203,15 @@ impl Replay {
 
     /// Writes all changed rows and the checkpoint in one transaction.
     pub fn flush(&mut self) -> Result<(), ReplayError> {
+        self.flush_all(false)
+    }
+
+    fn flush_all(&mut self, is_last: bool) -> Result<(), ReplayError> {
         if let Some(ended) = self.writer.wait() {
             self.note(ended)?;
         }
         if self.flushed != self.applied {
-            let flush = self.freeze()?;
+            let flush = self.freeze(is_last)?;
             let written = self.writer.write(flush);
             self.note(written)?;
         }
@@ -217,7 +221,7 @@ impl Replay {
 
     /// Builds the indexes and runs the module's SQL; the read model is ready then.
     pub fn make_ready(&mut self) -> Result<(), ReplayError> {
-        self.flush()?;
+        self.flush_all(true)?;
         let made = lock(&self.model).prepare_ready();
         made.map_err(|error| self.blame_rows(error))?;
         self.is_ready = true;
@@ -343,12 +347,12 @@ impl Replay {
                 self.note(ended)?;
             }
         }
-        let flush = self.freeze()?;
+        let flush = self.freeze(false)?;
         self.writer.begin(flush);
         Ok(())
     }
 
-    fn freeze(&mut self) -> Result<Flush, ReplayError> {
+    fn freeze(&mut self, is_last: bool) -> Result<Flush, ReplayError> {
         if self.spent {
             return Err(ReplayError::Spent);
         }
@@ -356,6 +360,7 @@ impl Replay {
         self.flushes += 1;
         Ok(Flush {
             frozen: self.tables().freeze(self.flushes),
+            is_last,
             checkpoint: self.applied,
             events_per_s: self.rate.events_per_s(),
         })

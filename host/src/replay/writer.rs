@@ -41,6 +41,8 @@ pub(super) struct Written {
 /// One flush: what to write, and up to where that is everything.
 pub(super) struct Flush {
     pub(super) frozen: Frozen,
+    /// The read model is made ready next.
+    pub(super) is_last: bool,
     pub(super) checkpoint: Checkpoint,
     pub(super) events_per_s: f64,
 }
@@ -223,6 +225,7 @@ impl Flush {
         });
         read_model::Flush {
             tables: tables.collect(),
+            is_last: self.is_last,
             checkpoint: self.checkpoint,
             events_per_s: self.events_per_s,
         }

@@ -165,7 +165,7 @@ impl SqliteReader {
         let (names, wanted) = (&mut self.names, &self.statements.wanted);
         let began = chunk.reached;
         let mut hash = None;
-        let mut gap = false;
+        let (mut gap, mut is_full_before) = (false, false);
         pages.visit(&self.connection, began, |position, event| {
             if position != chunk.reached + 1 {
                 gap = true;
@@ -175,6 +175,7 @@ impl SqliteReader {
             if let Some(code) = names.code(name, chunk)?
                 && !wanted.push(event, position, code, chunk)?
             {
+                is_full_before = true;
                 return Ok(Flow::Stop);
             }
             chunk.reached = position;
@@ -184,8 +185,8 @@ impl SqliteReader {
             hash = Some(event.hash()?);
             Ok(Flow::Stop)
         })?;
-        let whole = hash.is_some() || (!gap && chunk.reached > began);
-        Ok(if whole {
+        let is_whole = hash.is_some() || is_full_before || (!gap && chunk.reached > began);
+        Ok(if is_whole {
             Ok(hash)
         } else {
             Err(Short {

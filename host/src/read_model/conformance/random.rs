@@ -151,6 +151,7 @@ fn rewrite(
         let flush = Flush {
             tables: vec![(0, Box::new(changes.iter().copied()))],
             checkpoint: at(position),
+            is_last: false,
             events_per_s: 1.0,
         };
         model.rewrite(flush).expect("rewrites");

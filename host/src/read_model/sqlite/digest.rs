@@ -11,9 +11,8 @@ use crate::read_model::ReadModelError;
 
 pub(super) fn digest(path: &Path, manifest: &Manifest) -> Result<ContentDigest, ReadModelError> {
     let reading = |error| fault(path, Doing::Read, error);
-    let connection = open::connect_read_only(path)?;
-    // One transaction is one snapshot: the position is that of the rows.
-    connection.execute_batch("BEGIN").map_err(reading)?;
+    let connection = open::snapshot(path)?;
+    // The position is that of the rows.
     let position = provenance::read(&connection, path)?
         .status
         .checkpoint

@@ -137,6 +137,13 @@ pub(super) fn open(
     }
 }
 
+/// Whether a file has a name and nothing in it, which is what some file systems make of one that was
+/// renamed just before the machine died. Asks for its size alone: closing a second handle would drop
+/// the locks that SQLite has on it.
+fn is_blank(path: &Path) -> std::io::Result<bool> {
+    Ok(fs::metadata(path)?.len() == 0)
+}
+
 /// Which file a path leads to.
 fn file_at(path: &Path) -> Option<(u64, u64)> {
     let found = fs::metadata(path).ok()?;
@@ -150,6 +157,11 @@ fn open_once(
     epoch: u64,
 ) -> Result<(Connection, Stored), ReadModelError> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    if is_blank(path).map_err(|error| io_fault(path, Doing::Open, error))? {
+        return Err(ReadModelError::Unsynced {
+            path: path.to_owned(),
+        });
+    }
     let stored = provenance::read(&connection, path)?;
     provenance::compare(path, &stored.status.provenance, expected)?;
     let boot = boot_id();
@@ -222,7 +234,7 @@ pub(super) fn note_unsynced(connection: &Connection, boot: Option<&str>) -> rusq
 
 /// What a read model says of itself. Never makes a file where none is.
 pub(super) fn status(path: &Path) -> Result<ReadModelStatus, ReadModelError> {
-    let connection = connect_read_only(path)?;
+    let connection = snapshot(path)?;
     Ok(provenance::read(&connection, path)?.status)
 }
 
@@ -238,7 +250,7 @@ pub(super) fn connect_read_only(path: &Path) -> Result<Connection, ReadModelErro
             if matches!(
                 error.sqlite_error_code(),
                 Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
-            ) && !side_file(path, "-wal").exists() =>
+            ) && !has_journal(path) =>
         {
             let uri = format!("file:{}?mode=ro&immutable=1", escape_uri(path));
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
@@ -248,6 +260,32 @@ pub(super) fn connect_read_only(path: &Path) -> Result<Connection, ReadModelErro
             Ok(connection)
         }
         Err(error) => Err(fault(path, Doing::Open, error)),
+    }
+}
+
+/// Whether there is a journal beside the file, which belongs to what it holds.
+pub(super) fn has_journal(path: &Path) -> bool {
+    ["-wal", "-journal"]
+        .iter()
+        .any(|suffix| side_file(path, suffix).exists())
+}
+
+/// A connection that can only read, and one snapshot, of the file that the path leads to. A build that
+/// is laid out anew may be replaced between any two looks at it; within a snapshot it is not.
+pub(super) fn snapshot(path: &Path) -> Result<Connection, ReadModelError> {
+    loop {
+        let file = file_at(path);
+        let connection = connect_read_only(path)?;
+        connection
+            .execute_batch("BEGIN")
+            .and_then(|()| {
+                let first = "SELECT count(*) FROM sqlite_schema";
+                connection.query_row(first, [], |_| Ok(()))
+            })
+            .map_err(|error| fault(path, Doing::Read, error))?;
+        if file_at(path) == file {
+            return Ok(connection);
+        }
     }
 }
 
@@ -299,12 +337,11 @@ pub(super) fn unfinished_mode(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "OFF")
 }
 
-/// Only retell's own row is changed; all else comes with a new file. The cache is for the indexes at
-/// the end, whose entries are sorted in it.
+/// Only retell's own row is changed, which is on one page; all else comes with a new file. So there is
+/// no need for a journal, and no journal that could be taken for the next file's.
 fn rewriting_mode(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "synchronous", replaying_synchronous())?;
-    let cache = kib(limits::READ_MODEL_REPLAY_CACHE_BYTES);
-    connection.pragma_update(None, "cache_size", cache)
+    connection.pragma_update(None, "journal_mode", "MEMORY")?;
+    connection.pragma_update(None, "synchronous", replaying_synchronous())
 }
 
 /// Where a reboot can't be noticed, nothing may rest in the page cache alone.

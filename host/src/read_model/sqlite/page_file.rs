@@ -42,13 +42,12 @@ impl PageFile {
         })
     }
 
-    /// Writes what is left, and how many pages there are. `sync`: to the disk.
-    pub(super) fn finish(mut self, sync: bool) -> Result<(), ReadModelError> {
+    /// Writes what is left, and how many pages there are.
+    pub(super) fn finish(mut self) -> Result<(), ReadModelError> {
         self.write_piece()?;
         let count = self.pages.to_be_bytes();
         self.file
             .write_all_at(&count, PAGE_COUNT_OFFSET)
-            .and_then(|()| if sync { self.file.sync_all() } else { Ok(()) })
             .map_err(|error| self.fault(error))
     }
 

@@ -43,7 +43,7 @@ pub(super) fn query(
     query_limits: QueryLimits,
     sink: &mut dyn RowSink,
 ) -> Result<(), QueryError> {
-    let connection = open::connect_read_only(path)?;
+    let connection = open::snapshot(path)?;
     let asking = Asking {
         path,
         sql,

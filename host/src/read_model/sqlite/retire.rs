@@ -44,7 +44,9 @@ pub(super) fn sweep(folder: &Path) -> std::io::Result<()> {
     for entry in entries {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let database = ["-wal", "-shm"].iter().find_map(|it| name.strip_suffix(it));
+        let database = ["-wal", "-shm", "-journal"]
+            .iter()
+            .find_map(|it| name.strip_suffix(it));
         if let Some(database) = database.filter(|it| it.starts_with("build-"))
             && !path.with_file_name(database).exists()
             && let Err(error) = std::fs::remove_file(&path)

@@ -42,6 +42,12 @@ impl SqliteReadModel {
         if self.in_place || self.ready || has_indexes || self.in_transaction {
             return Ok(false);
         }
+        // Somebody else may have given it a journal, which would be taken for the next file's.
+        let is_in_place = open::is_changed_in_place(&self.connection)
+            .map_err(|error| self.fault(Doing::Read, error))?;
+        if is_in_place || open::has_journal(&self.path) {
+            return Ok(false);
+        }
         if self.checkpoint == Checkpoint::START {
             return Ok(true);
         }
@@ -63,13 +69,10 @@ impl SqliteReadModel {
         self.between_commits("rewriting it")?;
         // Nobody else may write meanwhile, or take over: that is seen in the new file then.
         self.begin()?;
-        let checkpoint = flush.checkpoint;
+        let (checkpoint, is_last) = (flush.checkpoint, flush.is_last);
         let next = open::unfinished_file(&self.path);
         let written = self.write_next(&next, flush);
-        let renamed = written.and_then(|()| {
-            fs::rename(&next, &self.path)
-                .map_err(|error| io_fault(&self.path, Doing::Commit, error))
-        });
+        let renamed = written.and_then(|()| self.put_in_place(&next));
         if let Err(error) = renamed {
             // Best effort: the next attempt sweeps it up, too.
             let _ = open::remove_unfinished(&self.path);
@@ -78,11 +81,38 @@ impl SqliteReadModel {
         // The transaction ends with the connection to the old file.
         self.connection = open::connect_rewritable(&self.path)?;
         self.in_transaction = false;
+        if is_last {
+            // Nobody reads it yet.
+            self.change_in_place()?;
+        }
         self.guard = Guard::install(&self.connection, &self.tables)
             .map_err(|error| self.fault(Doing::Open, error))?;
         self.checkpoint = checkpoint;
         self.rewrites.fetch_add(1, Ordering::Release);
         self.note_indexes()
+    }
+
+    /// Gives the next file its name.
+    fn put_in_place(&self, next: &Path) -> Result<(), ReadModelError> {
+        let fault = |error| io_fault(&self.path, Doing::Commit, error);
+        let is_unsafe = open::boot_id().is_none();
+        if is_unsafe {
+            // Nobody would notice that the machine went down.
+            let file = fs::File::open(next).map_err(fault)?;
+            file.sync_all().map_err(fault)?;
+        }
+        if open::has_journal(&self.path) {
+            return Err(ReadModelError::Locked {
+                path: self.path.clone(),
+            });
+        }
+        fs::rename(next, &self.path).map_err(fault)?;
+        match self.path.parent().filter(|_| is_unsafe) {
+            Some(folder) => fs::File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(fault),
+            None => Ok(()),
+        }
     }
 
     /// Makes the next file, whole but for its name.
@@ -117,7 +147,7 @@ impl SqliteReadModel {
             }
             fill.finish(&mut file, &mut old, &roots)?;
         }
-        file.finish(open::boot_id().is_none())?;
+        file.finish()?;
         let role = provenance::read(&self.connection, &self.path)?.status.role;
         let connection = open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let noted = open::unfinished_mode(&connection)

@@ -263,7 +263,7 @@ fn files_that_are_none_of_ours_are_refused_and_stay_as_they_are() {
     let folder = Folder::new();
     let path = folder.path();
     std::fs::create_dir_all(path.parent().expect("has one")).expect("makes it");
-    for content in [&b""[..], b"hello", &[7; 10_000]] {
+    for content in [&b"hello"[..], &[7; 10_000]] {
         std::fs::write(&path, content).expect("writes");
         let opened = folder.open(&people(), &provenance(), 1).err();
         let status = folder.status().err();
@@ -498,6 +498,7 @@ fn rewrite(
     model.rewrite(Flush {
         tables: vec![(0, Box::new([change].into_iter()))],
         checkpoint: at(model.checkpoint().position + 1),
+        is_last: false,
         events_per_s: 0.0,
     })
 }
@@ -587,6 +588,7 @@ fn a_taker_that_waits_for_a_rewrite_takes_over_what_comes_of_it() {
             old.rewrite(Flush {
                 tables: vec![(0, Box::new(changes))],
                 checkpoint: at(2),
+                is_last: false,
                 events_per_s: 0.0,
             })
             .expect("rewrites");
@@ -601,6 +603,96 @@ fn a_taker_that_waits_for_a_rewrite_takes_over_what_comes_of_it() {
     });
     let status = folder.status().expect("is there");
     assert_eq!((status.epoch, status.checkpoint), (2, at(2)));
+}
+
+/// Somebody's habit of asking for a WAL, which would be played into the next file.
+#[test]
+fn a_file_that_was_given_a_journal_is_not_rewritten() {
+    let folder = Folder::new();
+    let (mut model, manifest, visit) = rewritable(&folder);
+    rewrite(&mut *model, &visit, true).expect("rewrites");
+    let outside = rusqlite::Connection::open(folder.path()).expect("opens");
+    outside
+        .pragma_update(None, "journal_mode", "WAL")
+        .expect("is possible");
+    model.commit(at(2), 0.0).expect("commits");
+    assert!(!model.is_to_be_rewritten(1 << 20).expect("says so"));
+    model.write(&[put(&visit, false)]).expect("writes");
+    model.commit(at(3), 0.0).expect("commits");
+    drop((model, outside));
+    let model = folder.open(&manifest, &provenance(), 1).expect("opens");
+    assert_eq!(model.checkpoint(), at(3));
+}
+
+#[test]
+fn the_last_rewrite_leaves_a_file_that_is_changed_in_place() {
+    let folder = Folder::new();
+    let (mut model, _, visit) = rewritable(&folder);
+    let change = RowChange {
+        table: 0,
+        key: &visit.0,
+        row: Some(&visit.1),
+        fresh: true,
+    };
+    model
+        .rewrite(Flush {
+            tables: vec![(0, Box::new([change].into_iter()))],
+            is_last: true,
+            checkpoint: at(1),
+            events_per_s: 0.0,
+        })
+        .expect("rewrites");
+    assert!(!model.is_to_be_rewritten(1 << 20).expect("says so"));
+    // A reader that stays does not keep it from getting ready.
+    let reader = rusqlite::Connection::open(folder.path()).expect("opens");
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM visit;")
+        .expect("reads");
+    model.prepare_ready().expect("gets ready");
+    assert!(folder.status().expect("is there").ready);
+}
+
+/// What a loss of power can leave of a file that was just renamed.
+#[test]
+fn a_blank_file_is_begun_anew() {
+    let folder = Folder::new();
+    let (model, manifest, _) = rewritable(&folder);
+    drop(model);
+    std::fs::write(folder.path(), "").expect("writes");
+    let opened = folder.open(&manifest, &provenance(), 1).map(|_| ());
+    assert!(
+        matches!(opened, Err(ReadModelError::Unsynced { .. })),
+        "{opened:?}"
+    );
+    SqliteReadModel::drop_read_model(&folder.path()).expect("drops");
+    folder.create(&manifest, &provenance(), 1).expect("creates");
+}
+
+/// A half-written file must never be read as if it were whole, least of all by who can't mend it.
+#[test]
+fn a_reader_does_not_read_past_a_journal() {
+    let folder = Folder::new();
+    let (model, _, _) = rewritable(&folder);
+    drop(model);
+    let copies = ["", "-journal"].map(|suffix| {
+        let writer = rusqlite::Connection::open(folder.path()).expect("opens");
+        writer
+            .execute_batch(
+                "PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; BEGIN IMMEDIATE;
+                 UPDATE retell_read_model SET position = 9;
+                 CREATE TABLE x (a); INSERT INTO x VALUES (zeroblob(500000));",
+            )
+            .expect("writes");
+        // As if it were killed now.
+        std::fs::read(super::open::side_file(&folder.path(), suffix)).expect("reads")
+    });
+    std::fs::write(folder.path(), &copies[0]).expect("writes");
+    let journal = super::open::side_file(&folder.path(), "-journal");
+    std::fs::write(&journal, &copies[1]).expect("writes");
+    match folder.status() {
+        Ok(status) => assert_eq!(status.checkpoint.position, 0),
+        Err(error) => assert!(!error.needs_a_new_build(), "{error}"),
+    }
 }
 
 #[test]

@@ -103,6 +103,7 @@ impl Bench {
                 position: self.flushes.into(),
                 log_hash: [0; 32],
             },
+            is_last: false,
             events_per_s: 0.0,
         });
     }

@@ -143,6 +143,42 @@ async fn a_payload_that_is_no_text_is_left_to_who_parses_it() {
     assert_eq!(chunk.reached, 1);
 }
 
+/// A chunk that windows of the index have begun, and whose next event is too large for the rest of it.
+#[tokio::test]
+async fn a_scan_that_goes_on_with_a_chunk_may_find_it_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.db");
+    let log = SqliteLog::open(&path, OpenMode::CreateIfMissing)
+        .await
+        .unwrap();
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(
+            "DROP TRIGGER events_insert; DROP INDEX events_id; DROP INDEX events_stream;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)
+             INSERT INTO events
+                 (position, stream, revision, id, type, recorded_at, hash, payload)
+             SELECT i, '', i, '', CASE WHEN i > 1000 AND i % 3 = 1 THEN 'Wanted' ELSE 'Other' END,
+                    0, zeroblob(32), CASE i WHEN 3001 THEN printf('%500d', 1) ELSE '1' END
+             FROM n",
+        )
+        .unwrap();
+    for with_pages in [true, false] {
+        let mut reader = reader(&log, &["Wanted"]);
+        if !with_pages {
+            reader.pages = None;
+        }
+        let mut chunk = EventChunk::new(1_000, 900);
+        let reached: Vec<u64> = [(0, 1_000), (1_000, 4_000), (3_000, 4_000)]
+            .map(|(after, up_to)| {
+                reader.read(after, up_to, &mut chunk).unwrap();
+                chunk.reached
+            })
+            .to_vec();
+        assert_eq!(reached, [1_000, 3_000, 4_000], "with pages: {with_pages}");
+    }
+}
+
 #[tokio::test]
 async fn pages_and_rows_give_the_same_events() {
     let folder = tempfile::tempdir().unwrap();

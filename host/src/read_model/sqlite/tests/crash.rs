@@ -40,6 +40,7 @@ fn write(model: &mut dyn ReadModel, position: u64) -> Result<(), ReadModelError>
         let flush = Flush {
             tables: vec![(0, Box::new(packed.iter().copied()))],
             checkpoint: at(position),
+            is_last: false,
             events_per_s: 0.0,
         };
         return model.rewrite(flush);
