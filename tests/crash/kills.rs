@@ -28,7 +28,7 @@ fn with_live_version(dice: &Dice, events: usize) -> (Instance, Vec<content::Cont
 #[test]
 fn deploy() {
     let mut dice = Dice::new();
-    let (instance, events, took) = with_live_version(&dice, 4_000);
+    let (instance, events, took) = with_live_version(&dice, 12_000);
     for guest in &GUESTS[1..] {
         for _ in 0..4 {
             let deploy = instance.start(&["deploy", &file_of(guest)]);
