@@ -3,6 +3,7 @@
 mod digest;
 mod fault;
 mod guard;
+mod modes;
 mod open;
 mod page_file;
 mod provenance;
@@ -141,7 +142,7 @@ impl SqliteReadModel {
         epoch: u64,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ReadModelError> {
-        let in_place = open::is_changed_in_place(&connection)
+        let in_place = modes::is_changed_in_place(&connection)
             .map_err(|error| fault(path, Doing::Open, error))?;
         let guard = Guard::install(&connection, &tables)
             .map_err(|error| fault(path, Doing::Open, error))?;
@@ -210,7 +211,7 @@ impl SqliteReadModel {
     /// From now on rows are changed where they are, beside readers.
     fn change_in_place(&mut self) -> Result<(), ReadModelError> {
         if !self.in_place {
-            open::replaying_mode(&self.connection)
+            modes::replaying_mode(&self.connection)
                 .map_err(|error| self.fault(Doing::Write, error))?;
             self.in_place = true;
         }

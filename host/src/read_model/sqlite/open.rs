@@ -15,6 +15,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::fault::{Doing, fault, io_fault};
+use super::modes;
 use super::provenance::{self, Stored};
 use super::schema::TableSql;
 use crate::limits;
@@ -61,7 +62,7 @@ pub(super) fn create(
 /// A connection to a file that flushes rewrite.
 pub(super) fn connect_rewritable(path: &Path) -> Result<Connection, ReadModelError> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    rewriting_mode(&connection).map_err(|error| fault(path, Doing::Open, error))?;
+    modes::rewriting_mode(&connection).map_err(|error| fault(path, Doing::Open, error))?;
     Ok(connection)
 }
 
@@ -76,7 +77,7 @@ pub(super) fn fill(
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let made = (|| {
         connection.pragma_update(None, "page_size", limits::READ_MODEL_PAGE_BYTES)?;
-        unfinished_mode(&connection)?;
+        modes::unfinished_mode(&connection)?;
         connection.execute_batch("BEGIN IMMEDIATE")?;
         connection.execute_batch(provenance::CREATE)?;
         let boot = boot_id();
@@ -182,11 +183,13 @@ fn open_once(
     }
     let ready = stored.status.ready;
     (if ready {
-        following_mode(&connection)
-    } else if is_changed_in_place(&connection).map_err(|error| fault(path, Doing::Open, error))? {
-        replaying_mode(&connection)
+        modes::following_mode(&connection)
+    } else if modes::is_changed_in_place(&connection)
+        .map_err(|error| fault(path, Doing::Open, error))?
+    {
+        modes::replaying_mode(&connection)
     } else {
-        rewriting_mode(&connection)
+        modes::rewriting_mode(&connection)
     })
     .map_err(|error| fault(path, Doing::Open, error))?;
     take_over(&connection, path, epoch)?;
@@ -323,73 +326,6 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
     connection.set_prepared_statement_cache_capacity(limits::READ_MODEL_STATEMENTS_MAX);
     Ok(())
-}
-
-/// Whether rows are changed where they are, which is when there is a WAL.
-pub(super) fn is_changed_in_place(connection: &Connection) -> rusqlite::Result<bool> {
-    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
-    Ok(mode.eq_ignore_ascii_case("wal"))
-}
-
-/// Nobody else knows the file yet, and it does not survive an error.
-pub(super) fn unfinished_mode(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "journal_mode", "OFF")?;
-    connection.pragma_update(None, "synchronous", "OFF")
-}
-
-/// Only retell's own row is changed, which is on one page; all else comes with a new file. So there is
-/// no need for a journal, and no journal that could be taken for the next file's.
-fn rewriting_mode(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "journal_mode", "MEMORY")?;
-    connection.pragma_update(None, "synchronous", replaying_synchronous())
-}
-
-/// Where a reboot can't be noticed, nothing may rest in the page cache alone.
-fn replaying_synchronous() -> &'static str {
-    if boot_id().is_some() { "OFF" } else { "NORMAL" }
-}
-
-/// Fast, and safe against everything but the death of the machine (which is noticed).
-pub(super) fn replaying_mode(connection: &Connection) -> rusqlite::Result<()> {
-    wal(connection)?;
-    connection.pragma_update(None, "synchronous", replaying_synchronous())?;
-    connection.pragma_update(
-        None,
-        "cache_size",
-        kib(limits::READ_MODEL_REPLAY_CACHE_BYTES),
-    )?;
-    connection.pragma_update(
-        None,
-        "wal_autocheckpoint",
-        limits::READ_MODEL_REPLAY_WAL_PAGES,
-    )
-}
-
-/// Every commit survives; the last ones may be lost with the machine, and the checkpoint with them.
-pub(super) fn following_mode(connection: &Connection) -> rusqlite::Result<()> {
-    wal(connection)?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "cache_size", kib(limits::READ_MODEL_CACHE_BYTES))?;
-    connection.pragma_update(None, "wal_autocheckpoint", limits::READ_MODEL_WAL_PAGES)
-}
-
-/// For rows that the writer's cache has forgotten.
-pub(super) fn reading_mode(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "cache_size", kib(limits::READ_MODEL_CACHE_BYTES))
-}
-
-fn wal(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(
-        None,
-        "journal_size_limit",
-        limits::READ_MODEL_WAL_BYTES_KEPT,
-    )
-}
-
-/// SQLite takes a negative cache size as KiB.
-fn kib(bytes: usize) -> i64 {
-    -i64::try_from(bytes / 1024).expect("limits are small")
 }
 
 /// Names the running system's boot, where there is a way to know it.

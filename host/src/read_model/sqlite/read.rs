@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::fault::{Doing, fault};
 use super::schema::TableSql;
-use super::{open, read_fault, rows, table_of};
+use super::{modes, open, read_fault, rows, table_of};
 use crate::read_model::{KeyedRow, ReadModelError, RowReader};
 
 pub(super) struct SqliteRows {
@@ -57,7 +57,7 @@ impl SqliteRows {
 
 fn connect(path: &Path) -> Result<Connection, ReadModelError> {
     let connection = open::connect_read_only(path)?;
-    open::reading_mode(&connection).map_err(|error| fault(path, Doing::Open, error))?;
+    modes::reading_mode(&connection).map_err(|error| fault(path, Doing::Open, error))?;
     Ok(connection)
 }
 

@@ -10,7 +10,7 @@ use super::SqliteReadModel;
 use super::fault::{Doing, fault};
 use super::guard::Speaker;
 use super::schema::TableSql;
-use super::{open, provenance};
+use super::{modes, open, provenance};
 use crate::limits;
 use crate::read_model::ReadModelError;
 
@@ -31,7 +31,7 @@ impl SqliteReadModel {
         self.finish_schema().inspect_err(|_| self.roll_back())?;
         self.end()?;
         open::sync(&self.connection, &self.path)?;
-        open::following_mode(&self.connection).map_err(|error| self.fault(Doing::Sync, error))?;
+        modes::following_mode(&self.connection).map_err(|error| self.fault(Doing::Sync, error))?;
         self.ready = true;
         Ok(())
     }

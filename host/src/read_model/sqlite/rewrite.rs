@@ -6,30 +6,27 @@
 //! other, each with the checkpoint of its rows. There is no WAL while this goes on, which could be
 //! taken for the next file's.
 
+mod encode;
+mod fill;
+mod old;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use retell_contract::key::push_key_ref;
-use rusqlite::types::ValueRef as SqlRef;
 use rusqlite::{Connection, OpenFlags};
 
 use super::fault::{Doing, fault, io_fault};
 use super::guard::Guard;
 use super::page_file::PageFile;
-use super::rows::take_stored;
-use super::schema::{Layout, TableSql};
-use super::{SqliteReadModel, open, provenance};
+use super::schema::TableSql;
+use super::{SqliteReadModel, modes, open, provenance};
 use crate::limits;
 use crate::read_model::{Changes, Checkpoint, Flush, ReadModelError};
-use crate::sqlite_format::{
-    DatabasePages, IndexCursor, IndexWriter, PageError, RecordLayout, RecordWriter, TableCursor,
-    TableWriter,
-};
-use encode::{EncodedChange, EncodedRow};
-
-mod encode;
+use crate::sqlite_format::DatabasePages;
+use fill::TableFill;
+use old::OldRows;
 
 /// Where the B-trees of a database begin, by name.
 type Roots = HashMap<String, u32>;
@@ -43,7 +40,7 @@ impl SqliteReadModel {
             return Ok(false);
         }
         // Somebody else may have given it a journal, which would be taken for the next file's.
-        let is_in_place = open::is_changed_in_place(&self.connection)
+        let is_in_place = modes::is_changed_in_place(&self.connection)
             .map_err(|error| self.fault(Doing::Read, error))?;
         if is_in_place || open::has_journal(&self.path) {
             return Ok(false);
@@ -150,7 +147,7 @@ impl SqliteReadModel {
         file.finish()?;
         let role = provenance::read(&self.connection, &self.path)?.status.role;
         let connection = open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let noted = open::unfinished_mode(&connection)
+        let noted = modes::unfinished_mode(&connection)
             .and_then(|()| connection.execute(provenance::UPDATE_ROLE, [role.as_str()]))
             .and_then(|_| {
                 let (checkpoint, rate) = (flush.checkpoint, flush.events_per_s);
@@ -179,256 +176,4 @@ fn roots_of(connection: &Connection) -> rusqlite::Result<Roots> {
 /// The B-tree of a table itself.
 fn root_of_table(roots: &Roots, table: &TableSql) -> u32 {
     roots[&table.name]
-}
-
-/// Rows that the file had before, in the order of their keys.
-struct OldRows<'c> {
-    path: &'c Path,
-    table: &'c TableSql,
-    pages: DatabasePages<'c>,
-    cursor: Cursor,
-    layout: RecordLayout,
-    /// Of the row it stands at; an empty key is none's.
-    key: Vec<u8>,
-    record: Vec<u8>,
-    rowid: i64,
-}
-
-enum Cursor {
-    ByRowid(TableCursor),
-    ByKey(IndexCursor),
-}
-
-impl<'c> OldRows<'c> {
-    fn open(
-        connection: &'c Connection,
-        path: &'c Path,
-        table: &'c TableSql,
-        roots: &Roots,
-    ) -> Result<Self, ReadModelError> {
-        let root = root_of_table(roots, table);
-        let opened = (|| {
-            let mut pages = DatabasePages::new(connection)?;
-            let cursor = match table.layout {
-                Layout::RowNumber { .. } | Layout::Heap => {
-                    let mut cursor = TableCursor::default();
-                    cursor.seek(&mut pages, root, None)?;
-                    Cursor::ByRowid(cursor)
-                }
-                Layout::Key => {
-                    let mut cursor = IndexCursor::default();
-                    cursor.seek(&mut pages, root)?;
-                    Cursor::ByKey(cursor)
-                }
-            };
-            Ok((pages, cursor))
-        })();
-        let (pages, cursor) = opened.map_err(|error| read_fault(path, error))?;
-        let mut rows = Self {
-            path,
-            table,
-            pages,
-            cursor,
-            layout: RecordLayout::default(),
-            key: Vec::new(),
-            record: Vec::new(),
-            rowid: 0,
-        };
-        rows.advance()?;
-        Ok(rows)
-    }
-
-    /// Goes to the next row.
-    fn advance(&mut self) -> Result<(), ReadModelError> {
-        self.key.clear();
-        let next = match &mut self.cursor {
-            Cursor::ByRowid(cursor) => cursor.next(&mut self.pages),
-            Cursor::ByKey(cursor) => cursor
-                .next(&mut self.pages)
-                .map(|record| record.map(|record| (0, record))),
-        };
-        let Some((rowid, record)) = next.map_err(|error| read_fault(self.path, error))? else {
-            return Ok(());
-        };
-        self.rowid = rowid;
-        self.record.clear();
-        self.record.extend_from_slice(record);
-        self.read_key().ok_or_else(|| ReadModelError::Malformed {
-            path: self.path.to_owned(),
-            message: format!("a row of table `{}` has no key", self.table.name),
-        })
-    }
-
-    fn read_key(&mut self) -> Option<()> {
-        let mut push = |stored, kind| {
-            let key = &mut self.key;
-            take_stored(stored, kind, |value| push_key_ref(key, value)).ok()
-        };
-        let kinds = &self.table.key_types;
-        match self.table.layout {
-            Layout::RowNumber { .. } => push(SqlRef::Integer(self.rowid), kinds[0]),
-            Layout::Key => {
-                self.layout.of(&self.record, kinds.len())?;
-                for (column, kind) in kinds.iter().enumerate() {
-                    push(self.layout.field(&self.record, column)?, *kind)?;
-                }
-                Some(())
-            }
-            Layout::Heap => {
-                self.layout.of(&self.record, self.table.columns.len())?;
-                for (column, kind) in self.table.key.iter().zip(kinds) {
-                    let column = usize::from(*column);
-                    push(self.layout.field(&self.record, column)?, *kind)?;
-                }
-                Some(())
-            }
-        }
-    }
-}
-
-fn read_fault(path: &Path, error: PageError) -> ReadModelError {
-    fault(path, Doing::Read, error.into())
-}
-
-/// One table of the next file.
-struct TableFill<'t> {
-    table: &'t TableSql,
-    trees: Trees,
-    /// An entry of a heap's key.
-    entry: RecordWriter,
-}
-
-enum Trees {
-    RowNumber {
-        rows: TableWriter,
-    },
-    Key {
-        rows: IndexWriter,
-    },
-    Heap {
-        rows: TableWriter,
-        keys: IndexWriter,
-        last_rowid: i64,
-    },
-}
-
-impl<'t> TableFill<'t> {
-    fn new(table: &'t TableSql, page_bytes: usize) -> Self {
-        let trees = match table.layout {
-            Layout::RowNumber { .. } => Trees::RowNumber {
-                rows: TableWriter::new(page_bytes),
-            },
-            Layout::Key => Trees::Key {
-                rows: IndexWriter::new(page_bytes),
-            },
-            Layout::Heap => Trees::Heap {
-                rows: TableWriter::new(page_bytes),
-                keys: IndexWriter::new(page_bytes),
-                last_rowid: 0,
-            },
-        };
-        Self {
-            table,
-            trees,
-            entry: RecordWriter::default(),
-        }
-    }
-
-    /// Adds the old rows before a change, and the row that the change makes of its own.
-    fn merge(
-        &mut self,
-        file: &mut PageFile,
-        old: &mut Option<OldRows<'_>>,
-        change: &EncodedChange<'_>,
-        path: &Path,
-    ) -> Result<(), ReadModelError> {
-        if let Some(old) = old {
-            while !old.key.is_empty() && old.key.as_slice() < change.key {
-                self.keep(file, old)?;
-                old.advance()?;
-            }
-            if old.key == change.key {
-                if change.fresh {
-                    return Err(ReadModelError::Conflict {
-                        path: path.to_owned(),
-                        table: self.table.name.clone(),
-                        message: "a row that should be new is there already".to_owned(),
-                    });
-                }
-                old.advance()?;
-            }
-        }
-        match &change.row {
-            Some(row) => self.put(file, row),
-            None => Ok(()),
-        }
-    }
-
-    /// Adds what is left of the old rows, and completes the table.
-    fn finish(
-        mut self,
-        file: &mut PageFile,
-        old: &mut Option<OldRows<'_>>,
-        roots: &Roots,
-    ) -> Result<(), ReadModelError> {
-        if let Some(old) = old {
-            while !old.key.is_empty() {
-                self.keep(file, old)?;
-                old.advance()?;
-            }
-        }
-        let root = root_of_table(roots, self.table);
-        match self.trees {
-            Trees::RowNumber { rows } => rows.finish(file, root),
-            Trees::Key { rows } => rows.finish(file, root),
-            Trees::Heap { rows, keys, .. } => {
-                rows.finish(file, root)?;
-                // What SQLite calls the index of a key that is none of its own.
-                let index = format!("sqlite_autoindex_{}_1", self.table.name);
-                keys.finish(file, roots[&index])
-            }
-        }
-    }
-
-    /// Adds a row as the module made it.
-    fn put(&mut self, file: &mut PageFile, row: &EncodedRow<'_>) -> Result<(), ReadModelError> {
-        match &mut self.trees {
-            Trees::RowNumber { rows } => rows.push(file, row.rowid, row.record),
-            Trees::Key { rows } => rows.push(file, row.record),
-            Trees::Heap {
-                rows,
-                keys,
-                last_rowid,
-            } => {
-                *last_rowid += 1;
-                rows.push(file, *last_rowid, row.record)?;
-                self.entry.begin_like(row.key_types, row.key_values);
-                self.entry.push(SqlRef::Integer(*last_rowid));
-                keys.push(file, self.entry.finish())
-            }
-        }
-    }
-
-    /// Adds a row as the old file has it.
-    fn keep(&mut self, file: &mut PageFile, old: &OldRows<'_>) -> Result<(), ReadModelError> {
-        match &mut self.trees {
-            Trees::RowNumber { rows } => rows.push(file, old.rowid, &old.record),
-            Trees::Key { rows } => rows.push(file, &old.record),
-            Trees::Heap {
-                rows,
-                keys,
-                last_rowid,
-            } => {
-                *last_rowid += 1;
-                rows.push(file, *last_rowid, &old.record)?;
-                self.entry.clear();
-                for &column in &self.table.key {
-                    let field = old.layout.field(&old.record, usize::from(column));
-                    self.entry.push(field.expect("its key was read from it"));
-                }
-                self.entry.push(SqlRef::Integer(*last_rowid));
-                keys.push(file, self.entry.finish())
-            }
-        }
-    }
 }
