@@ -15,24 +15,30 @@ const EVENTS: u64 = 1_000_000;
 /// One event in so many is of the type `Rare`.
 const RARE: u64 = 5_000;
 
-/// A million events, written by SQL alone: the triggers and the hash chain are not what is
-/// looked at here.
-async fn large_log(folder: &tempfile::TempDir) -> SqliteLog {
+async fn new_log(folder: &tempfile::TempDir) -> SqliteLog {
     let path = folder.path().join("log.db");
-    let log = SqliteLog::open(&path, OpenMode::CreateIfMissing)
-        .await
-        .unwrap();
-    Connection::open(&path)
+    let log = SqliteLog::open(&path, OpenMode::CreateIfMissing);
+    log.await.unwrap()
+}
+
+/// So many events, written by SQL alone: the triggers and the hash chain are not what is looked at
+/// here. Type and payload are SQL over the position `i`.
+async fn filled_log(
+    folder: &tempfile::TempDir,
+    events: u64,
+    event_type: &str,
+    payload: &str,
+) -> SqliteLog {
+    let log = new_log(folder).await;
+    Connection::open(folder.path().join("log.db"))
         .unwrap()
         .execute_batch(&format!(
             "PRAGMA synchronous = OFF; PRAGMA cache_size = -200000;
              DROP TRIGGER events_insert; DROP INDEX events_id; DROP INDEX events_stream;
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {EVENTS})
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {events})
              INSERT INTO events
                  (position, stream, revision, id, type, recorded_at, hash, payload)
-             SELECT i, '', i, '', CASE WHEN i % {RARE} = 0 THEN 'Rare' WHEN i % 2 THEN 'A' ELSE 'B' END,
-                    0, zeroblob(32), '1'
-             FROM n"
+             SELECT i, '', i, '', {event_type}, 0, zeroblob(32), {payload} FROM n"
         ))
         .unwrap();
     log
@@ -71,7 +77,13 @@ fn read_all(reader: &mut SqliteReader, chunk: &mut EventChunk) -> (u64, u64) {
 #[tokio::test]
 async fn a_chunk_costs_what_it_returns() {
     let folder = tempfile::tempdir().unwrap();
-    let log = large_log(&folder).await;
+    let log = filled_log(
+        &folder,
+        EVENTS,
+        &format!("CASE WHEN i % {RARE} = 0 THEN 'Rare' WHEN i % 2 THEN 'A' ELSE 'B' END"),
+        "'1'",
+    )
+    .await;
     // Few wanted events: after the first look, the rest comes from the index.
     let mut chunk = EventChunk::new(20, 1 << 20);
     let (events, most) = read_all(&mut reader(&log, &["Rare", "Rarer"]), &mut chunk);
@@ -97,9 +109,7 @@ async fn a_chunk_costs_what_it_returns() {
 #[tokio::test]
 async fn the_index_is_used_and_nothing_wide_is_sorted() {
     let folder = tempfile::tempdir().unwrap();
-    let log = SqliteLog::open(folder.path().join("log.db"), OpenMode::CreateIfMissing)
-        .await
-        .unwrap();
+    let log = new_log(&folder).await;
     let reader = reader(&log, &["A", "B"]);
     let plan = |sql: &str| -> String {
         let mut statement = reader
@@ -125,11 +135,8 @@ async fn the_index_is_used_and_nothing_wide_is_sorted() {
 #[tokio::test]
 async fn a_payload_that_is_no_text_is_left_to_who_parses_it() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("log.db");
-    let log = SqliteLog::open(&path, OpenMode::CreateIfMissing)
-        .await
-        .unwrap();
-    Connection::open(&path)
+    let log = new_log(&folder).await;
+    Connection::open(folder.path().join("log.db"))
         .unwrap()
         .execute(
             "INSERT INTO events (position, stream, revision, id, type, recorded_at, hash, payload)
@@ -147,22 +154,13 @@ async fn a_payload_that_is_no_text_is_left_to_who_parses_it() {
 #[tokio::test]
 async fn a_scan_that_goes_on_with_a_chunk_may_find_it_full() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("log.db");
-    let log = SqliteLog::open(&path, OpenMode::CreateIfMissing)
-        .await
-        .unwrap();
-    Connection::open(&path)
-        .unwrap()
-        .execute_batch(
-            "DROP TRIGGER events_insert; DROP INDEX events_id; DROP INDEX events_stream;
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)
-             INSERT INTO events
-                 (position, stream, revision, id, type, recorded_at, hash, payload)
-             SELECT i, '', i, '', CASE WHEN i > 1000 AND i % 3 = 1 THEN 'Wanted' ELSE 'Other' END,
-                    0, zeroblob(32), CASE i WHEN 3001 THEN printf('%500d', 1) ELSE '1' END
-             FROM n",
-        )
-        .unwrap();
+    let log = filled_log(
+        &folder,
+        4_000,
+        "CASE WHEN i > 1000 AND i % 3 = 1 THEN 'Wanted' ELSE 'Other' END",
+        "CASE i WHEN 3001 THEN printf('%500d', 1) ELSE '1' END",
+    )
+    .await;
     for with_pages in [true, false] {
         let mut reader = reader(&log, &["Wanted"]);
         if !with_pages {
@@ -182,10 +180,7 @@ async fn a_scan_that_goes_on_with_a_chunk_may_find_it_full() {
 #[tokio::test]
 async fn pages_and_rows_give_the_same_events() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("log.db");
-    let log = SqliteLog::open(&path, OpenMode::CreateIfMissing)
-        .await
-        .unwrap();
+    let log = new_log(&folder).await;
     // What a payload is long for: one page, several, or a header that has no room for its length.
     let lengths = [0, 1, 50, 51, 58, 59, 8_000, 8_100, 8_192, 20_000, 100_000];
     let events: Vec<_> = (0..700_usize)
@@ -206,7 +201,7 @@ async fn pages_and_rows_give_the_same_events() {
         ..AppendRequest::default()
     };
     log.append(request).await.unwrap();
-    assert_eq!(COLUMNS.to_vec(), columns_of(&path));
+    assert_eq!(COLUMNS.to_vec(), columns_of(&folder.path().join("log.db")));
     let all = EnvelopeParts {
         revision: true,
         occurred_at: true,
