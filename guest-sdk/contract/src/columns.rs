@@ -174,11 +174,6 @@ impl ColumnBuilder {
         }
     }
 
-    /// `push` of a text.
-    pub(crate) fn push_text(&mut self, value: &str) {
-        self.push(&Fitted::Text(value));
-    }
-
     pub(crate) fn push(&mut self, value: &Fitted<'_>) {
         match value {
             Fitted::Missing => self.missing.set(self.rows),

@@ -38,59 +38,45 @@ impl Misfit {
 
 /// Appends the value to a column. `raw` is a number or a word of JSON, or anything at all between
 /// quotes or brackets.
-#[inline]
 pub(super) fn fit(raw: &[u8], wants: Wanted, column: &mut ColumnBuilder) -> Result<(), Misfit> {
     match wants {
-        Wanted::Integer => column.push_integer(integer(raw)?),
-        _ => fit_other(raw, wants, column)?,
-    }
-    Ok(())
-}
-
-fn fit_other(raw: &[u8], wants: Wanted, column: &mut ColumnBuilder) -> Result<(), Misfit> {
-    let mut push = |value| column.push(&value);
-    match wants {
         Wanted::Boolean => match raw {
-            b"true" => push(Fitted::Boolean(true)),
-            b"false" => push(Fitted::Boolean(false)),
+            b"true" => column.push(&Fitted::Boolean(true)),
+            b"false" => column.push(&Fitted::Boolean(false)),
             _ => return Err(Misfit::Type),
         },
-        Wanted::Integer => push(Fitted::Integer(integer(raw)?)),
-        Wanted::Real => push(Fitted::Real(real(raw)?)),
-        Wanted::Text => column.push_text(&text(raw)?),
-        Wanted::Timestamp => push(Fitted::Integer(timestamp(raw)?)),
+        Wanted::Integer => column.push_integer(integer(raw)?),
+        Wanted::Real => column.push(&Fitted::Real(real(raw)?)),
+        Wanted::Text => column.push(&Fitted::Text(&text(raw)?)),
+        Wanted::Timestamp => column.push_integer(timestamp(raw)?),
         Wanted::Uuid => {
             let text = text(raw)?;
             let uuid = parse_uuid(&text).ok_or_else(|| {
                 Misfit::Value("not a UUID of 32 hexadecimal digits with hyphens".to_owned())
             })?;
-            column.push_text(&format_uuid(&uuid));
+            column.push(&Fitted::Text(&format_uuid(&uuid)));
         }
         Wanted::Json => {
             let raw = utf8(raw)?;
             json::check(raw).map_err(|error| Misfit::Value(error.to_string()))?;
-            column.push_text(raw);
+            column.push(&Fitted::Text(raw));
         }
     }
     Ok(())
 }
 
 fn integer(raw: &[u8]) -> Result<i64, Misfit> {
+    if !is_number(raw) {
+        return Err(Misfit::Type);
+    }
     let digits = raw.strip_prefix(b"-").unwrap_or(raw);
-    if digits.is_empty() {
-        return Err(Misfit::Type);
-    }
-    // Without a branch for each digit.
     let mut number = 0_i64;
-    let mut largest = 0;
     for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        largest = largest.max(digit);
-        number = number.wrapping_mul(10).wrapping_add(i64::from(digit));
-    }
-    // Before a number is too large, it is no integer.
-    if largest > 9 {
-        return Err(Misfit::Type);
+        // Before a number is too large, it is no integer.
+        if !byte.is_ascii_digit() {
+            return Err(Misfit::Type);
+        }
+        number = number.wrapping_mul(10).wrapping_add(i64::from(byte - b'0'));
     }
     if digits.len() > DIGITS_OF_ANY {
         let number = utf8(raw)?.parse();
