@@ -93,6 +93,11 @@ impl Config {
     }
 }
 
+/// A variable of the environment that something else names.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// The folder in which cargo keeps what it downloads.
 pub(crate) fn cargo_home() -> Option<PathBuf> {
     let chosen = std::env::var_os("CARGO_HOME").filter(|home| !home.is_empty());

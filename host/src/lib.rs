@@ -14,9 +14,13 @@ pub mod event;
 pub mod lifecycle;
 pub mod limits;
 pub mod log;
+pub mod postgres;
 pub mod read_model;
 pub mod replay;
 mod sqlite_format;
+#[cfg(test)]
+#[path = "../../tests/support/cluster.rs"]
+mod test_cluster;
 pub mod wasm;
 
 /// An error and its causes in one line, for places that have room for only that.

@@ -22,6 +22,14 @@ pub const APPEND_QUEUE_BYTES_MAX: u32 = 64 << 20;
 pub const APPEND_INLINE_BYTES_MAX: usize = 16 << 10;
 /// How long a writer waits for another process's transaction on the log.
 pub const LOG_BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long making a connection to a PostgreSQL server may take …
+pub const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// … and one step of reading or appending on it. Longer than a writer may wait for the log.
+pub const POSTGRES_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Between two attempts to find out how a commit ended on a connection that broke.
+pub const POSTGRES_RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Connections of one process for single questions, to one server.
+pub const POSTGRES_POOL_CONNECTIONS_MAX: u32 = 8;
 
 /// Events handed to a module at once …
 pub const BATCH_EVENTS_MAX: usize = 1_000;

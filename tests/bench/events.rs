@@ -11,7 +11,8 @@ use nexmark::EventGenerator;
 use nexmark::config::NexmarkConfig;
 use nexmark::event::Event;
 use retell::event::NewEvent;
-use retell::log::sqlite::{OpenMode, SqliteLog};
+use retell::log::OpenMode;
+use retell::log::sqlite::SqliteLog;
 use retell::log::{EventLog, ImportPlan, SealedEvent};
 
 /// Part of the log's name on disk: raise it whenever other events are made.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use retell::log::sqlite::{OpenMode, SqliteLog};
+use retell::log::OpenMode;
+use retell::log::sqlite::SqliteLog;
 use retell::wasm::Engine;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
-use retell::log::sqlite::{OpenMode, SqliteLog};
+use retell::log::OpenMode;
+use retell::log::sqlite::SqliteLog;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -13,8 +13,9 @@ use super::Context;
 use super::printer::{Failed, Printer, Refused, Usage};
 use super::session;
 use crate::event::{NewEvent, Position};
+use crate::log::OpenMode;
 use crate::log::ndjson::{self, ImportError, Imported, Input, Kept, Progress};
-use crate::log::sqlite::{OpenMode, SqliteLog};
+use crate::log::sqlite::SqliteLog;
 use crate::log::{AppendRequest, EventLog};
 
 /// Append events to the log: one from flags, or many from a file or standard input

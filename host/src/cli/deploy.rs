@@ -14,7 +14,7 @@ use crate::clock::Stopwatch;
 use crate::event::Position;
 use crate::lifecycle::state::{Halt, Role, State};
 use crate::lifecycle::{self, Done, Host, Request, Scope, View};
-use crate::log::sqlite::OpenMode;
+use crate::log::OpenMode;
 use crate::wasm::{Engine, Module, ModuleError};
 
 /// Deploy a module: register it, replay the log into a fresh read model, and switch if asked to

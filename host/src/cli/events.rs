@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use super::Context;
 use crate::event::{Position, StoredEvent};
-use crate::log::sqlite::{OpenMode, SqliteLog};
+use crate::log::OpenMode;
+use crate::log::sqlite::SqliteLog;
 use crate::log::{EventFilter, EventLog};
 
 /// Events of one page.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Context;
 use super::session;
 use crate::log::EventLog;
-use crate::log::sqlite::OpenMode;
+use crate::log::OpenMode;
 
 /// Create the event log of an instance; harmless where there is one
 #[derive(Debug, clap::Args)]

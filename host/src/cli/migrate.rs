@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Context;
 use super::printer::Refused;
 use super::session;
-use crate::log::sqlite::OpenMode;
+use crate::log::OpenMode;
 
 /// Bring the schema of an older log up to date with this retell
 #[derive(Debug, clap::Args)]

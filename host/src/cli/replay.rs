@@ -11,7 +11,7 @@ use crate::event::Position;
 use crate::lifecycle::names::Which;
 use crate::lifecycle::state::{Halt, Role, State};
 use crate::lifecycle::{self, Done, Request, Scope, View};
-use crate::log::sqlite::OpenMode;
+use crate::log::OpenMode;
 
 /// Build a version again from position 1, beside its read model, and swap it in when it is ready
 ///

@@ -13,7 +13,7 @@ use super::session;
 use crate::catalog::lease::Lease;
 use crate::clock::Stopwatch;
 use crate::lifecycle::{Host, LifecycleError, Scope, Supervisor};
-use crate::log::sqlite::OpenMode;
+use crate::log::OpenMode;
 
 /// How often a host looks after each projection. Following the log does not wait for this.
 const TICK_INTERVAL: Duration = Duration::from_millis(25);

@@ -15,7 +15,7 @@ use crate::event::Position;
 use crate::lifecycle::names::Which;
 use crate::lifecycle::state::State;
 use crate::lifecycle::{self, Host};
-use crate::log::sqlite::OpenMode;
+use crate::log::OpenMode;
 use crate::replay::eta_s;
 
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);

@@ -8,7 +8,7 @@ use super::session::{self, explain, one_version, parse_name};
 use crate::event::Position;
 use crate::lifecycle::names::{self, Name, Which};
 use crate::lifecycle::{self, Done, Request, Scope};
-use crate::log::sqlite::OpenMode;
+use crate::log::OpenMode;
 
 /// Make a version live: queries get it from now on
 ///

@@ -11,7 +11,7 @@ use crate::clock::Stopwatch;
 use crate::event::Position;
 use crate::lifecycle::state::Halt;
 use crate::lifecycle::{self, names};
-use crate::log::sqlite::OpenMode;
+use crate::log::OpenMode;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 

@@ -1,6 +1,7 @@
 //! What every event must satisfy, on every way into the log.
 
 use retell_contract::json;
+use retell_contract::time::{TIMESTAMP_MAX, TIMESTAMP_MIN};
 
 use super::{AppendRequest, LogError, SealedEvent};
 use crate::event::NewEvent;
@@ -12,6 +13,12 @@ pub(super) fn check_event(event: &NewEvent) -> Result<(), String> {
     check_name("type", &event.event_type)?;
     if let Some(id) = &event.id {
         check_name("id", id)?;
+    }
+    if event
+        .occurred_at
+        .is_some_and(|time| !(TIMESTAMP_MIN..=TIMESTAMP_MAX).contains(&time))
+    {
+        return Err("`occurred_at` lies outside the years 1 to 9999".to_owned());
     }
     let bytes = event.data.len() + event.metadata.as_ref().map_or(0, String::len);
     if bytes > EVENT_BYTES_MAX {

@@ -1,11 +1,13 @@
 //! What can go wrong with the log, whose fault it is, and what to do about it.
 
 use std::error::Error;
+use std::fmt;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Position;
+use crate::postgres::ServerUrl;
 
 /// A cause of any type: backends keep their driver's errors to themselves. Shared, because several
 /// appends can fail for the same one.
@@ -23,6 +25,28 @@ impl Deref for Cause {
 
     fn deref(&self) -> &Self::Target {
         &*self.0
+    }
+}
+
+/// What a log is called in messages: its file's path, or its server's URL without a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogName(String);
+
+impl LogName {
+    pub(crate) fn of_server(url: &ServerUrl) -> Self {
+        Self(url.to_string())
+    }
+}
+
+impl From<&Path> for LogName {
+    fn from(path: &Path) -> Self {
+        Self(path.display().to_string())
+    }
+}
+
+impl fmt::Display for LogName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -55,50 +79,68 @@ pub enum LogError {
     #[error("another process is importing the same input, or has just done so")]
     ImportTaken,
 
-    #[error("there is no event log at {path}")]
-    Missing { path: PathBuf },
-    #[error("{path} is not an event log: {problem}")]
-    NotALog { path: PathBuf, problem: String },
+    #[error("there is no event log at {log}")]
+    Missing { log: LogName },
+    #[error("{log} is not an event log: {problem}")]
+    NotALog { log: LogName, problem: String },
     #[error(
-        "the event log at {path} has schema {found}, older than {wanted}, which this retell needs"
+        "the event log at {log} has schema {found}, older than {wanted}, which this retell needs"
     )]
     Older {
-        path: PathBuf,
+        log: LogName,
         found: i64,
         wanted: i64,
     },
     #[error(
-        "the event log at {path} was written by a newer retell: its schema is {found}, this one knows up to {supported}"
+        "the event log at {log} was written by a newer retell: its schema is {found}, this one knows up to {supported}"
     )]
     Newer {
-        path: PathBuf,
+        log: LogName,
         found: i64,
         supported: i64,
     },
 
-    #[error("can't create the event log at {path}")]
-    Create { path: PathBuf, source: Cause },
-    #[error("the event log at {path} can't be written to")]
-    ReadOnly { path: PathBuf, source: Cause },
-    #[error("can't write to the event log at {path}: the disk is full, or a quota is reached")]
-    Full { path: PathBuf, source: Cause },
-    #[error("the event log at {path} was in use by another process for {waited_s} seconds")]
-    Busy { path: PathBuf, waited_s: u64 },
-    #[error("the event log at {path} is damaged")]
-    Corrupt { path: PathBuf, source: Cause },
-    #[error("the event log at {path} ends at position {head}, and {seen} was seen before")]
+    #[error("can't create the event log at {log}")]
+    Create { log: LogName, source: Cause },
+    #[error("the event log at {log} can't be written to")]
+    ReadOnly { log: LogName, source: Cause },
+    #[error("can't write to the event log at {log}: the disk is full, or a quota is reached")]
+    Full { log: LogName, source: Cause },
+    #[error("the event log at {log} can't be reached")]
+    Unreachable { log: LogName, source: Cause },
+    #[error(
+        "the event log at {log} does not let this role in, or does not let it do this: {doing}"
+    )]
+    Denied {
+        log: LogName,
+        doing: &'static str,
+        source: Cause,
+    },
+    #[error(
+        "the event log at {log} is behind a pooler that gives each transaction another session"
+    )]
+    Pooled { log: LogName },
+    #[error(
+        "the event log at {log} was lost while an append was being committed: whether it is in the log is not known"
+    )]
+    CommitUnknown { log: LogName, source: Cause },
+    #[error("the event log at {log} was in use by another process for {waited_s} seconds")]
+    Busy { log: LogName, waited_s: u64 },
+    #[error("the event log at {log} is damaged")]
+    Corrupt { log: LogName, source: Cause },
+    #[error("the event log at {log} ends at position {head}, and {seen} was seen before")]
     Shorter {
-        path: PathBuf,
+        log: LogName,
         head: Position,
         seen: Position,
     },
     #[error(
-        "the event log at {path} has more than 65,536 event types, which one reader can't tell apart"
+        "the event log at {log} has more than 65,536 event types, which one reader can't tell apart"
     )]
-    TooManyTypes { path: PathBuf },
-    #[error("the event log at {path}: {doing} failed")]
+    TooManyTypes { log: LogName },
+    #[error("the event log at {log}: {doing} failed")]
     Storage {
-        path: PathBuf,
+        log: LogName,
         doing: &'static str,
         source: Cause,
     },
@@ -148,6 +190,21 @@ impl LogError {
             Self::Busy { .. } => {
                 "a long transaction holds it: find the process with `fuser` or `lsof`, then try again"
                     .to_owned()
+            }
+            Self::Unreachable { .. } => {
+                "see that the server runs and that the URL given with --log is right; `psql URL` says more"
+                    .to_owned()
+            }
+            Self::Denied { .. } => {
+                "let the log's owner run `retell init --host-role ROLE`, or use a role that may do it"
+                    .to_owned()
+            }
+            Self::Pooled { .. } => {
+                "name the server itself in the URL, or a pooler that keeps a session for each client"
+                    .to_owned()
+            }
+            Self::CommitUnknown { .. } => {
+                "run it again: events that have ids are not appended twice".to_owned()
             }
             Self::Corrupt { .. } => {
                 "restore it from a backup; `sqlite3 FILE 'PRAGMA integrity_check'` says more"

@@ -30,7 +30,7 @@ impl Signal {
     }
 
     /// Waits until the known head exceeds `seen`, or for `timeout`.
-    fn wait(&self, seen: Position, timeout: Duration) -> Position {
+    pub(super) fn wait(&self, seen: Position, timeout: Duration) -> Position {
         let known = self.head.lock().unwrap_or_else(PoisonError::into_inner);
         let (known, _) = self
             .moved

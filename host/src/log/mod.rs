@@ -22,9 +22,11 @@ mod group_commit;
 mod ids;
 mod line;
 pub mod ndjson;
+pub mod postgres;
 mod sealed;
 mod source;
 pub mod sqlite;
+mod type_names;
 
 use std::time::Duration;
 
@@ -32,7 +34,8 @@ use async_trait::async_trait;
 pub use retell_contract::columns::TextColumn;
 
 pub use crate::event::{Hash, NewEvent, Position, StoredEvent};
-pub use error::{Cause, LogError};
+pub use error::{Cause, LogError, LogName};
+pub use postgres::RoleKind;
 pub use sealed::SealedEvent;
 
 /// Where the log ends.
@@ -42,6 +45,17 @@ pub struct Head {
     pub position: Position,
     /// Hash of the log up to and including that event.
     pub hash: Hash,
+}
+
+/// What opening a log may do to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Nothing: the log must be there, with the schema of this version.
+    Existing,
+    /// Prepare one where there is none; an older schema is left alone and refused.
+    CreateIfMissing,
+    /// Prepare one where there is none, or bring an older schema up to date.
+    CreateOrMigrate,
 }
 
 /// Events to append together, and what must hold for them to be appended.

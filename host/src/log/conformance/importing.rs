@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Seek, Write as _};
 use std::sync::Arc;
 
-use super::{Place, event, everything, open};
+use super::{Place, blocking, event, everything, open};
 use crate::limits::{IMPORT_BATCH_LINES, IMPORT_LINE_BYTES_MAX};
 use crate::log::ndjson::{ImportError, Imported, Input, Kept, import};
 use crate::log::{EventLog, ImportPlan, ImportProgress, LogError, SealedEvent};
@@ -81,7 +81,7 @@ pub(crate) async fn an_interrupted_import_goes_on_where_it_stopped(place: &dyn P
     assert_eq!((imported.appended, imported.already_there), (17, 0));
     holds_each_line_once(&*log, count).await;
     // Done is done: the next run of the command is another import.
-    assert_eq!(log.interrupted_imports().unwrap(), []);
+    assert_eq!(blocking(|| log.interrupted_imports()).unwrap(), []);
     let whole = run(&log, Input::File(file("")), false).await.unwrap();
     assert_eq!(whole, Imported::default());
     assert_eq!(
@@ -99,29 +99,31 @@ pub(crate) async fn two_imports_of_one_input_do_not_double_it(place: &dyn Place)
         lines: u64::from(n),
     };
     let events = || vec![SealedEvent::seal(event("s", "T", "1"))];
-    // Both began at the same time.
-    let mut first = log.import(ImportPlan::default()).unwrap();
-    let mut second = other.import(ImportPlan::default()).unwrap();
-    first.append(events(), Some(progress(1))).unwrap();
-    let error = second.append(events(), Some(progress(1))).unwrap_err();
-    assert!(matches!(error, LogError::ImportTaken) && error.is_refusal());
-    // The second comes back and takes over; now the first must notice.
-    let resume = log.interrupted_imports().unwrap().pop();
-    assert_eq!(resume, Some(progress(1)));
-    let mut second = other
-        .import(ImportPlan {
-            atomic: false,
-            resume,
-        })
-        .unwrap();
-    second.append(events(), Some(progress(2))).unwrap();
-    let error = first.append(events(), Some(progress(2))).unwrap_err();
-    assert!(matches!(error, LogError::ImportTaken));
-    let error = first.finish(events()).unwrap_err();
-    assert!(matches!(error, LogError::ImportTaken));
-    second.finish(vec![]).unwrap();
+    blocking(|| {
+        // Both began at the same time.
+        let mut first = log.import(ImportPlan::default()).unwrap();
+        let mut second = other.import(ImportPlan::default()).unwrap();
+        first.append(events(), Some(progress(1))).unwrap();
+        let error = second.append(events(), Some(progress(1))).unwrap_err();
+        assert!(matches!(error, LogError::ImportTaken) && error.is_refusal());
+        // The second comes back and takes over; now the first must notice.
+        let resume = log.interrupted_imports().unwrap().pop();
+        assert_eq!(resume, Some(progress(1)));
+        let mut second = other
+            .import(ImportPlan {
+                atomic: false,
+                resume,
+            })
+            .unwrap();
+        second.append(events(), Some(progress(2))).unwrap();
+        let error = first.append(events(), Some(progress(2))).unwrap_err();
+        assert!(matches!(error, LogError::ImportTaken));
+        let error = first.finish(events()).unwrap_err();
+        assert!(matches!(error, LogError::ImportTaken));
+        second.finish(vec![]).unwrap();
+    });
     assert_eq!(log.head().await.unwrap().position, 2);
-    assert_eq!(log.interrupted_imports().unwrap(), []);
+    assert_eq!(blocking(|| log.interrupted_imports()).unwrap(), []);
 }
 
 pub(crate) async fn an_atomic_import_is_all_or_nothing(place: &dyn Place) {
@@ -145,7 +147,7 @@ pub(crate) async fn an_atomic_import_is_all_or_nothing(place: &dyn Place) {
         "{stopped}"
     );
     assert_eq!(log.head().await.unwrap().position, 0);
-    assert_eq!(log.interrupted_imports().unwrap(), []);
+    assert_eq!(blocking(|| log.interrupted_imports()).unwrap(), []);
     let imported = run(&log, Input::File(file(lines(count))), true)
         .await
         .unwrap();
@@ -197,7 +199,7 @@ pub(crate) async fn a_stream_is_imported_while_it_is_still_written(place: &dyn P
         let log = Arc::clone(&log);
         tokio::spawn(async move { run(&log, Input::Stream(Box::new(read)), false).await })
     };
-    let mut watch = log.watch().unwrap();
+    let mut watch = blocking(|| log.watch()).unwrap();
     for (seen, text) in (0..).zip(lines(3).lines()) {
         // A line in two pieces, and no end of the input in sight.
         let (head, tail) = text.split_at(9);
@@ -213,5 +215,5 @@ pub(crate) async fn a_stream_is_imported_while_it_is_still_written(place: &dyn P
     }
     drop(write);
     assert_eq!(importing.await.unwrap().unwrap().appended, 3);
-    assert_eq!(log.interrupted_imports().unwrap(), []);
+    assert_eq!(blocking(|| log.interrupted_imports()).unwrap(), []);
 }

@@ -82,6 +82,11 @@ pub(crate) async fn open(place: &dyn Place) -> Arc<dyn EventLog> {
     place.open(crate::clock::system()).await
 }
 
+/// Does what blocks, as a thread of its own would.
+pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
+}
+
 pub(crate) fn event(stream: &str, event_type: &str, data: &str) -> NewEvent {
     NewEvent {
         stream: stream.to_owned(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
-use super::{Hand, Place, append, event, everything, open, with_id};
+use super::{Hand, Place, append, blocking, event, everything, open, with_id};
 use crate::event::NewEvent;
 use crate::log::{EnvelopeParts, EventChunk, EventFilter, EventLog, LogError, TypeFilter};
 
@@ -92,7 +92,7 @@ pub(crate) async fn any_limits_give_the_same_events(place: &dyn Place) {
             let mut got = Vec::new();
             let mut after = 0;
             while after < 600 {
-                reader.read(after, ALL, &mut chunk).unwrap();
+                blocking(|| reader.read(after, ALL, &mut chunk)).unwrap();
                 assert!(
                     chunk.reached > after,
                     "{types:?}: no progress after {after}"
@@ -127,25 +127,25 @@ pub(crate) async fn a_chunk_says_how_far_it_looked(place: &dyn Place) {
         .unwrap();
     let mut chunk = EventChunk::new(100, 1 << 20);
     // Ends at the asked position, with the hash there, though the last event was long before.
-    reader.read(90, 150, &mut chunk).unwrap();
+    blocking(|| reader.read(90, 150, &mut chunk)).unwrap();
     assert_eq!(
         (chunk.positions.as_slice(), chunk.reached),
         (&[97][..], 150)
     );
     assert_eq!(Some(chunk.reached_hash), log.hash_at(150).await.unwrap());
     // Nothing of the type: still moves on to the head, and stays there.
-    reader.read(590, ALL, &mut chunk).unwrap();
+    blocking(|| reader.read(590, ALL, &mut chunk)).unwrap();
     assert_eq!((chunk.len(), chunk.reached), (0, 600));
-    reader.read(600, ALL, &mut chunk).unwrap();
+    blocking(|| reader.read(600, ALL, &mut chunk)).unwrap();
     assert_eq!((chunk.len(), chunk.reached), (0, 600));
     // A full chunk ends with its last event.
     chunk.limit_events = 1;
-    reader.read(0, ALL, &mut chunk).unwrap();
+    blocking(|| reader.read(0, ALL, &mut chunk)).unwrap();
     assert_eq!((chunk.positions.as_slice(), chunk.reached), (&[97][..], 97));
     assert_eq!(Some(chunk.reached_hash), log.hash_at(97).await.unwrap());
     // And what is appended later is seen.
     append(&*log, &[event("s", "Rare", "601")]).await.unwrap();
-    reader.read(600, ALL, &mut chunk).unwrap();
+    blocking(|| reader.read(600, ALL, &mut chunk)).unwrap();
     assert_eq!(
         (chunk.positions.as_slice(), chunk.reached),
         (&[601][..], 601)
@@ -178,7 +178,7 @@ pub(crate) async fn a_chunk_brings_the_parts_asked_for(place: &dyn Place) {
         let mut chunk = EventChunk::new(10, 1 << 20);
         // Twice, so that what the first left behind would show.
         for _ in 0..2 {
-            reader.read(0, ALL, &mut chunk).unwrap();
+            blocking(|| reader.read(0, ALL, &mut chunk)).unwrap();
             assert!(
                 chunk
                     .streams
@@ -209,9 +209,8 @@ pub(crate) async fn a_reader_ahead_of_the_log_is_told(place: &dyn Place) {
     let mut reader = log
         .reader(TypeFilter::All, EnvelopeParts::default())
         .unwrap();
-    let error = reader
-        .read(5, ALL, &mut EventChunk::new(10, 1 << 20))
-        .unwrap_err();
+    let mut chunk = EventChunk::new(10, 1 << 20);
+    let error = blocking(|| reader.read(5, ALL, &mut chunk)).unwrap_err();
     assert!(
         matches!(
             error,
@@ -230,7 +229,10 @@ pub(crate) async fn a_watch_wakes_up_for_every_writer(place: &dyn Place) {
     let log = open(place).await;
     let mut watch = log.watch().unwrap();
     let began = Instant::now();
-    assert_eq!(watch.wait(0, Duration::from_millis(20)).unwrap(), 0);
+    assert_eq!(
+        blocking(|| watch.wait(0, Duration::from_millis(20))).unwrap(),
+        0
+    );
     assert!(began.elapsed() >= Duration::from_millis(20));
     // This handle, then one that shares nothing with the watch but the database.
     for (seen, writer) in [(0, log.clone()), (1, open(place).await)] {
@@ -248,6 +250,6 @@ pub(crate) async fn a_watch_wakes_up_for_every_writer(place: &dyn Place) {
         "it waited for the end of its patience"
     );
     // What is there already is no reason to wait.
-    assert_eq!(watch.wait(0, LONG).unwrap(), 2);
+    assert_eq!(blocking(|| watch.wait(0, LONG)).unwrap(), 2);
     assert!(began.elapsed() < LONG);
 }

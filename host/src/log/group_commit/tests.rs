@@ -42,7 +42,7 @@ impl AppendGroup for Gate {
         assert!(!group.contains(&"panic".to_owned()), "as it was told to");
         if group.contains(&"fail".to_owned()) {
             return Err(LogError::Full {
-                path: "log".into(),
+                log: std::path::Path::new("log").into(),
                 source: std::io::Error::other("no room").into(),
             });
         }

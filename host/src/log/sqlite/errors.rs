@@ -9,7 +9,7 @@ use crate::log::LogError;
 
 /// What a failed step means for the log at `path`.
 pub(super) fn explain(path: &Path, doing: &'static str, error: rusqlite::Error) -> LogError {
-    let path = path.to_owned();
+    let log = path.into();
     // SQLite reports a quota or a limit on file sizes as a failed write.
     let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
     if matches!(
@@ -17,35 +17,35 @@ pub(super) fn explain(path: &Path, doing: &'static str, error: rusqlite::Error) 
         ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_TRUNCATE | ffi::SQLITE_IOERR_SHMSIZE
     ) {
         return LogError::Full {
-            path,
+            log,
             source: error.into(),
         };
     }
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => LogError::Full {
-            path,
+            log,
             source: error.into(),
         },
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
             LogError::ReadOnly {
-                path,
+                log,
                 source: error.into(),
             }
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => LogError::Busy {
-            path,
+            log,
             waited_s: LOG_BUSY_TIMEOUT.as_secs(),
         },
         Some(ErrorCode::DatabaseCorrupt) => LogError::Corrupt {
-            path,
+            log,
             source: error.into(),
         },
         Some(ErrorCode::NotADatabase) => LogError::NotALog {
-            path,
+            log,
             problem: "it is not an SQLite database".to_owned(),
         },
         _ => LogError::Storage {
-            path,
+            log,
             doing,
             source: error.into(),
         },

@@ -13,7 +13,6 @@ mod reader;
 mod source;
 #[cfg(test)]
 mod tests;
-mod type_names;
 mod verify;
 mod watch;
 mod writer;
@@ -30,13 +29,12 @@ use super::follow::Signal;
 use super::group_commit::GroupCommit;
 use super::{
     AppendRequest, Appended, EnvelopeParts, EventFilter, EventLog, Head, ImportPlan,
-    ImportProgress, LogError, LogImport, LogReader, LogWatch, TypeFilter, chain,
+    ImportProgress, LogError, LogImport, LogReader, LogWatch, OpenMode, TypeFilter, chain,
 };
 use crate::clock::{self, Clock};
 use crate::event::{Hash, NewEvent, Position, StoredEvent};
 use crate::limits::APPEND_INLINE_BYTES_MAX;
 use errors::explain;
-pub use open::OpenMode;
 use writer::Writer;
 
 /// An open log. Clones share it.
@@ -117,7 +115,7 @@ impl SqliteLog {
             .unwrap_or_else(|stopped| match stopped.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(cancelled) => Err(LogError::Storage {
-                    path: self.shared.path.clone(),
+                    log: self.shared.path.as_path().into(),
                     doing: "waiting for the work's thread",
                     source: cancelled.into(),
                 }),
@@ -150,7 +148,7 @@ impl EventLog for SqliteLog {
         };
         self.appends.append(admitted).await.unwrap_or_else(|| {
             Err(LogError::Storage {
-                path: self.shared.path.clone(),
+                log: self.shared.path.as_path().into(),
                 doing: "appending",
                 source: io::Error::other("the thread that appends is gone").into(),
             })

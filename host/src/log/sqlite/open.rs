@@ -12,18 +12,7 @@ use uuid::Uuid;
 use super::connection::{open_reader, open_writer};
 use super::errors::explain;
 use crate::limits::LOG_BUSY_TIMEOUT;
-use crate::log::{LogError, chain};
-
-/// What opening a log may do to the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OpenMode {
-    /// Nothing: the log must be there, with the schema of this version.
-    Existing,
-    /// Create it where there is none; an older schema is left alone and refused.
-    CreateIfMissing,
-    /// Create it where there is none, or bring an older schema up to date.
-    CreateOrMigrate,
-}
+use crate::log::{LogError, OpenMode, chain};
 
 /// What a log says of itself.
 pub(super) struct Identity {
@@ -58,9 +47,7 @@ pub(super) async fn prepare(
     match inspect(path)? {
         State::Current(identity) => return Ok((identity, false)),
         State::Missing | State::Empty if mode == OpenMode::Existing => {
-            return Err(LogError::Missing {
-                path: path.to_owned(),
-            });
+            return Err(LogError::Missing { log: path.into() });
         }
         State::Older(found) if found > 0 && mode != OpenMode::CreateOrMigrate => {
             return Err(older(path, found));
@@ -73,7 +60,7 @@ pub(super) async fn prepare(
         .filter(|folder| !folder.as_os_str().is_empty())
     {
         std::fs::create_dir_all(folder).map_err(|error| LogError::Create {
-            path: path.to_owned(),
+            log: path.into(),
             source: error.into(),
         })?;
     }
@@ -96,7 +83,7 @@ pub(super) async fn prepare(
 
 fn older(path: &Path, found: i64) -> LogError {
     LogError::Older {
-        path: path.to_owned(),
+        log: path.into(),
         found,
         wanted: schema_version(),
     }
@@ -124,7 +111,7 @@ fn inspect(path: &Path) -> Result<State, LogError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(State::Missing),
         Err(error) => {
             return Err(LogError::ReadOnly {
-                path: path.to_owned(),
+                log: path.into(),
                 source: error.into(),
             });
         }
@@ -190,14 +177,14 @@ fn identify(path: &Path, connection: &Connection) -> Result<State, LogError> {
 
 fn not_a_log(path: &Path, problem: &str) -> LogError {
     LogError::NotALog {
-        path: path.to_owned(),
+        log: path.into(),
         problem: problem.to_owned(),
     }
 }
 
 fn newer(path: &Path, found: i64, supported: i64) -> LogError {
     LogError::Newer {
-        path: path.to_owned(),
+        log: path.into(),
         found,
         supported,
     }
@@ -213,7 +200,7 @@ async fn migrate(path: &Path, now_us: i64) -> Result<(), LogError> {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(LOG_BUSY_TIMEOUT);
     let failed = |source: super::super::Cause| LogError::Create {
-        path: path.to_owned(),
+        log: path.into(),
         source,
     };
     let mut connection = options

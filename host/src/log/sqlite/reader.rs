@@ -17,8 +17,8 @@ use super::errors::explain;
 use super::pages::{EventPages, Flow};
 use super::query;
 use super::source::{Column, SelectedRow, Source as _, Wanted};
-use super::type_names::TypeNames;
 use crate::event::{Hash, Position};
+use crate::log::type_names::TypeNames;
 use crate::log::{EnvelopeParts, EventChunk, LogError, LogReader, TypeFilter};
 
 /// With fewer wanted events than one in so many, the index is faster than the scan …
@@ -322,13 +322,13 @@ impl LogReader for SqliteReader {
         self.connection.execute_batch("COMMIT").map_err(failed)?;
         let hash = read.map_err(failed)?;
         chunk.reached_hash = hash.map_err(|Short { head }| LogError::Shorter {
-            path: shared.path.clone(),
+            log: shared.path.as_path().into(),
             head,
             seen: after,
         })?;
         if self.names.overflowed() {
             return Err(LogError::TooManyTypes {
-                path: shared.path.clone(),
+                log: shared.path.as_path().into(),
             });
         }
         Ok(())

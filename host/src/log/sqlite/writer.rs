@@ -142,7 +142,7 @@ impl Writer {
         // Appending to a log that lost its end would hide the loss for ever.
         if recorded > position {
             return Err(LogError::Shorter {
-                path: self.path.clone(),
+                log: self.path.as_path().into(),
                 head: position,
                 seen: recorded,
             });

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use retell_contract::manifest::{Envelope, Field, Manifest, Shape, Wanted};
 
 use super::*;
-use crate::log::sqlite::{OpenMode, SqliteLog};
+use crate::log::OpenMode;
+use crate::log::sqlite::SqliteLog;
 use crate::log::{AppendRequest, EventChunk, EventLog, NewEvent};
 use crate::replay::parsers::{Asks, Parser, parts_of, types_of};
 

@@ -1,11 +1,11 @@
 //! Requests that share a transaction.
 
-use super::{Folder, OpenMode, SqliteLog};
+use super::{Folder, SqliteLog};
 use crate::event::NewEvent;
 use crate::log::check::{Admitted, admit};
 use crate::log::conformance::{event, everything, with_id};
 use crate::log::group_commit::AppendGroup;
-use crate::log::{AppendRequest, LogError};
+use crate::log::{AppendRequest, LogError, OpenMode};
 
 fn request(events: &[NewEvent], expected: &[(&str, u64)]) -> Admitted {
     admit(AppendRequest {

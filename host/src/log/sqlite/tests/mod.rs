@@ -11,11 +11,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tempfile::TempDir;
 
-use super::{OpenMode, SqliteLog};
+use super::SqliteLog;
 use crate::clock::{self, Clock};
 use crate::event::Position;
 use crate::log::conformance::{Place, conformance_tests};
-use crate::log::{EventLog, Head};
+use crate::log::{EventLog, Head, OpenMode};
 
 struct Folder(TempDir);
 

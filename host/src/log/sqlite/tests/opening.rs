@@ -4,8 +4,8 @@ use std::fs;
 
 use rusqlite::Connection;
 
-use super::{Folder, OpenMode, SqliteLog};
-use crate::log::{EventLog, LogError};
+use super::{Folder, SqliteLog};
+use crate::log::{EventLog, LogError, OpenMode};
 
 use OpenMode::{CreateIfMissing, CreateOrMigrate, Existing};
 

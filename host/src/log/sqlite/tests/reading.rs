@@ -7,9 +7,11 @@ use rusqlite::Connection;
 
 use super::super::pages::COLUMNS;
 use super::super::reader::{SCANNED_MAX, SqliteReader};
-use super::{OpenMode, SqliteLog};
+use super::SqliteLog;
 use crate::event::NewEvent;
-use crate::log::{AppendRequest, EnvelopeParts, EventChunk, EventLog, LogReader, TypeFilter};
+use crate::log::{
+    AppendRequest, EnvelopeParts, EventChunk, EventLog, LogReader, OpenMode, TypeFilter,
+};
 
 const EVENTS: u64 = 1_000_000;
 /// One event in so many is of the type `Rare`.

@@ -1,0 +1,431 @@
+//! Adding events inside a transaction: what is there already, which revision is next, and the hash
+//! that ties each event to the one before. What the database knows is asked once for all requests of
+//! a group, and what they add is inserted at once.
+
+use std::collections::HashMap;
+
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::Place;
+use super::writer::Tail;
+use crate::event::{Hash, NewEvent, Position};
+use crate::log::check::Admitted;
+use crate::log::group_commit::Answer;
+use crate::log::ids::EventIds;
+use crate::log::{Appended, LogError, SealedEvent, chain};
+use crate::postgres::{Session, Timestamp};
+
+/// Streams whose last revision is remembered.
+const REVISIONS_MAX: usize = 65_536;
+
+/// Last revisions of streams, kept from one transaction to the next while nobody else appends.
+#[derive(Default)]
+pub(super) struct Revisions {
+    last: HashMap<String, u64>,
+    /// The hash of the log that they are true of.
+    true_at: Option<Hash>,
+}
+
+/// Adds events to the writer's open transaction.
+pub(super) struct Adding<'w> {
+    pub(super) session: &'w mut Session,
+    pub(super) place: &'w Place,
+    pub(super) tail: &'w mut Tail,
+    pub(super) revisions: &'w mut Revisions,
+    pub(super) ids: &'w mut EventIds,
+}
+
+/// A request, however it came.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'r> {
+    pub(super) events: &'r [SealedEvent],
+    pub(super) expected: &'r [(String, u64)],
+}
+
+impl<'r> From<&'r Admitted> for Request<'r> {
+    fn from(admitted: &'r Admitted) -> Self {
+        Self {
+            events: &admitted.events,
+            expected: &admitted.expected,
+        }
+    }
+}
+
+/// An event that is in the log already, or will be.
+struct Known<'r> {
+    position: Position,
+    event: KnownEvent<'r>,
+}
+
+enum KnownEvent<'r> {
+    Stored {
+        stream: String,
+        event_type: String,
+        /// None: erased.
+        data: Option<String>,
+        metadata: Option<String>,
+        occurred_at: Option<i64>,
+    },
+    /// Of this transaction.
+    New(&'r NewEvent),
+}
+
+/// A row to insert.
+struct NewRow<'r> {
+    sealed: &'r SealedEvent,
+    position: Position,
+    revision: u64,
+    id: String,
+    hash: Hash,
+}
+
+/// Requests being answered, one after the other.
+struct Answering<'a, 'r> {
+    tail: &'a mut Tail,
+    revisions: &'a mut Revisions,
+    ids: &'a mut EventIds,
+    known: HashMap<String, Known<'r>>,
+    rows: Vec<NewRow<'r>>,
+    /// Scratch space for the hash chain.
+    buffer: Vec<u8>,
+}
+
+impl Adding<'_> {
+    /// Answers requests in order; each sees those before it, and a refused one leaves no trace.
+    pub(super) fn answer_all(&mut self, requests: &[Request<'_>]) -> Result<Vec<Answer>, LogError> {
+        let failed = |error| self.place.explain("looking up what is there", error);
+        let known = find_known(self.session, requests).map_err(failed)?;
+        learn_revisions(self.session, self.revisions, requests).map_err(failed)?;
+        let mut answering = Answering {
+            tail: self.tail,
+            revisions: self.revisions,
+            ids: self.ids,
+            known,
+            rows: Vec::new(),
+            buffer: Vec::new(),
+        };
+        let answers = requests.iter().map(|it| answering.answer(it)).collect();
+        let rows = answering.rows;
+        if !rows.is_empty() {
+            let recorded_at = self.tail.recorded_at;
+            self.session
+                .run(async |it| insert(it, &rows, recorded_at).await)
+                .map_err(|error| self.place.explain("appending events", error))?;
+        }
+        Ok(answers)
+    }
+
+    /// Adds the events of one request that expects nothing.
+    pub(super) fn add(&mut self, events: &[SealedEvent]) -> Result<Appended, LogError> {
+        let request = Request {
+            events,
+            expected: &[],
+        };
+        let mut answers = self.answer_all(&[request])?;
+        answers.pop().expect("one request has one answer")
+    }
+}
+
+impl<'r> Answering<'_, 'r> {
+    /// Ids first, then expected revisions, then the events.
+    fn answer(&mut self, request: &Request<'r>) -> Answer {
+        if !request.expected.is_empty() && !self.all_there(request.events)? {
+            for (stream, expected) in request.expected {
+                let actual = self.revisions.of(stream);
+                if actual != *expected {
+                    return Err(LogError::Revision {
+                        stream: stream.clone(),
+                        expected: *expected,
+                        actual,
+                    });
+                }
+            }
+        }
+        let (rows, head) = (self.rows.len(), self.tail.head);
+        let added = self.add(request.events);
+        if added.is_err() {
+            for row in self.rows.drain(rows..).rev() {
+                self.revisions
+                    .set(&row.sealed.event.stream, row.revision - 1);
+                self.known.remove(&row.id);
+            }
+            self.tail.head = head;
+        }
+        added
+    }
+
+    fn all_there(&self, events: &[SealedEvent]) -> Result<bool, LogError> {
+        for (index, sealed) in events.iter().enumerate() {
+            if self.known(&sealed.event, index)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(!events.is_empty())
+    }
+
+    fn add(&mut self, events: &'r [SealedEvent]) -> Answer {
+        let mut appended = Appended {
+            positions: Vec::with_capacity(events.len()),
+            already_there: 0,
+        };
+        for (index, sealed) in events.iter().enumerate() {
+            // One by one, so that an id that comes twice in one request is found too.
+            let position = match self.known(&sealed.event, index)? {
+                Some(position) => {
+                    appended.already_there += 1;
+                    position
+                }
+                None => self.add_one(sealed),
+            };
+            appended.positions.push(position);
+        }
+        Ok(appended)
+    }
+
+    /// The position of an event that is in the log already.
+    fn known(&self, event: &NewEvent, index: usize) -> Result<Option<Position>, LogError> {
+        let Some(id) = &event.id else {
+            return Ok(None);
+        };
+        let Some(known) = self.known.get(id) else {
+            return Ok(None);
+        };
+        match known.event.difference(event) {
+            None => Ok(Some(known.position)),
+            Some(difference) => Err(LogError::IdTaken {
+                id: id.clone(),
+                position: known.position,
+                difference,
+                index,
+            }),
+        }
+    }
+
+    fn add_one(&mut self, sealed: &'r SealedEvent) -> Position {
+        let event = &sealed.event;
+        let revision = self.revisions.of(&event.stream) + 1;
+        let Tail {
+            head, recorded_at, ..
+        } = self.tail;
+        let position = head.position + 1;
+        let id = match &event.id {
+            Some(id) => id.clone(),
+            None => self
+                .ids
+                .next(*recorded_at)
+                .hyphenated()
+                .encode_lower(&mut Uuid::encode_buffer())
+                .to_owned(),
+        };
+        let link = chain::Link {
+            position,
+            stream: &event.stream,
+            revision,
+            id: &id,
+            event_type: &event.event_type,
+            occurred_at: event.occurred_at,
+            recorded_at: *recorded_at,
+            subject: None,
+            key_id: None,
+            payload_digest: &sealed.payload_digest,
+            metadata_digest: &sealed.metadata_digest,
+        };
+        let hash = chain::link(&head.hash, &link, &mut self.buffer);
+        head.position = position;
+        head.hash = hash;
+        self.revisions.set(&event.stream, revision);
+        if event.id.is_some() {
+            let known = Known {
+                position,
+                event: KnownEvent::New(event),
+            };
+            self.known.insert(id.clone(), known);
+        }
+        self.rows.push(NewRow {
+            sealed,
+            position,
+            revision,
+            id,
+            hash,
+        });
+        position
+    }
+}
+
+impl KnownEvent<'_> {
+    /// The part in which another event of the same id differs.
+    fn difference(&self, event: &NewEvent) -> Option<&'static str> {
+        let (stream, event_type, data, metadata, occurred_at) = match self {
+            Self::Stored {
+                stream,
+                event_type,
+                data,
+                metadata,
+                occurred_at,
+            } => (stream, event_type, data.as_ref(), metadata, *occurred_at),
+            Self::New(new) => (
+                &new.stream,
+                &new.event_type,
+                Some(&new.data),
+                &new.metadata,
+                new.occurred_at,
+            ),
+        };
+        if *stream != event.stream {
+            Some("stream")
+        } else if *event_type != event.event_type {
+            Some("type")
+        } else if data.is_some_and(|data| *data != event.data) {
+            // An erased payload is gone and can't be compared.
+            Some("data")
+        } else if data.is_some() && *metadata != event.metadata {
+            Some("metadata")
+        } else if occurred_at != event.occurred_at {
+            Some("occurred_at")
+        } else {
+            None
+        }
+    }
+}
+
+impl Revisions {
+    /// At the start of a transaction, given the hash of the log.
+    pub(super) fn begin(&mut self, hash: Hash) {
+        if self.true_at != Some(hash) || self.last.len() >= REVISIONS_MAX {
+            self.last.clear();
+        }
+        // What follows may be rolled back.
+        self.true_at = None;
+    }
+
+    pub(super) fn committed(&mut self, hash: Hash) {
+        self.true_at = Some(hash);
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.last.clear();
+    }
+
+    /// Of a stream that was asked for when the transaction began.
+    fn of(&self, stream: &str) -> u64 {
+        self.last.get(stream).copied().unwrap_or(0)
+    }
+
+    fn set(&mut self, stream: &str, revision: u64) {
+        match self.last.get_mut(stream) {
+            Some(last) => *last = revision,
+            None => {
+                self.last.insert(stream.to_owned(), revision);
+            }
+        }
+    }
+}
+
+/// Which of the requests' ids are in the log already.
+fn find_known<'r>(
+    session: &mut Session,
+    requests: &[Request<'r>],
+) -> Result<HashMap<String, Known<'r>>, sqlx::Error> {
+    let events = requests.iter().flat_map(|it| it.events);
+    let ids: Vec<&str> = events.filter_map(|it| it.event.id.as_deref()).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = session.run(async |connection| {
+        sqlx::query(
+            "SELECT id, position, stream, type, payload::text, metadata::text, occurred_at
+             FROM retell.events WHERE id = ANY ($1)",
+        )
+        .bind(&ids)
+        .fetch_all(connection)
+        .await
+    })?;
+    let mut known = HashMap::with_capacity(ids.len());
+    for row in rows {
+        let event = KnownEvent::Stored {
+            stream: row.try_get(2)?,
+            event_type: row.try_get(3)?,
+            data: row.try_get(4)?,
+            metadata: row.try_get(5)?,
+            occurred_at: row.try_get::<Option<Timestamp>, _>(6)?.map(|time| time.0),
+        };
+        let position = row.try_get::<i64, _>(1)?.cast_unsigned();
+        known.insert(row.try_get(0)?, Known { position, event });
+    }
+    Ok(known)
+}
+
+/// Asks for the last revisions of the requests' streams that are not known.
+fn learn_revisions(
+    session: &mut Session,
+    revisions: &mut Revisions,
+    requests: &[Request<'_>],
+) -> Result<(), sqlx::Error> {
+    let mut streams: Vec<&str> = Vec::new();
+    for request in requests {
+        streams.extend(request.events.iter().map(|it| it.event.stream.as_str()));
+        streams.extend(request.expected.iter().map(|(stream, _)| stream.as_str()));
+    }
+    streams.retain(|stream| !revisions.last.contains_key(*stream));
+    if streams.is_empty() {
+        return Ok(());
+    }
+    streams.sort_unstable();
+    streams.dedup();
+    let found: Vec<i64> = session.run(async |connection| {
+        sqlx::query_scalar(
+            "SELECT coalesce((SELECT max(e.revision) FROM retell.events e
+                              WHERE e.stream = asked.stream), 0)
+             FROM unnest($1::text[]) WITH ORDINALITY AS asked (stream, number) ORDER BY number",
+        )
+        .bind(&streams)
+        .fetch_all(connection)
+        .await
+    })?;
+    for (stream, revision) in streams.into_iter().zip(found) {
+        revisions.set(stream, revision.cast_unsigned());
+    }
+    Ok(())
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    rows: &[NewRow<'_>],
+    recorded_at: i64,
+) -> Result<(), sqlx::Error> {
+    let events = || rows.iter().map(|row| &row.sealed.event);
+    let column = |value: fn(&NewRow<'_>) -> u64| -> Vec<i64> {
+        rows.iter().map(|row| value(row).cast_signed()).collect()
+    };
+    let texts = |value: fn(&NewEvent) -> &str| -> Vec<&str> { events().map(value).collect() };
+    let metadata: Vec<Option<&str>> = events().map(|it| it.metadata.as_deref()).collect();
+    let times: Vec<Option<Timestamp>> = events().map(|it| it.occurred_at.map(Timestamp)).collect();
+    let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+    let salts: Vec<&[u8]> = rows.iter().map(|row| row.sealed.salt.as_slice()).collect();
+    let hashes: Vec<&[u8]> = rows.iter().map(|row| row.hash.as_slice()).collect();
+    sqlx::query(
+        "INSERT INTO retell.events (position, stream, revision, id, type, occurred_at, recorded_at,
+                                    salt, hash, metadata, payload)
+         SELECT position, stream, revision, id, type, occurred_at, $11, salt, hash,
+                metadata::json, payload::json
+         FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[],
+                     $6::timestamptz[], $7::bytea[], $8::bytea[], $9::text[], $10::text[])
+              AS new (position, stream, revision, id, type, occurred_at, salt, hash, metadata,
+                      payload)",
+    )
+    .bind(column(|row| row.position))
+    .bind(texts(|event| &event.stream))
+    .bind(column(|row| row.revision))
+    .bind(ids)
+    .bind(texts(|event| &event.event_type))
+    .bind(times)
+    .bind(salts)
+    .bind(hashes)
+    .bind(metadata)
+    .bind(texts(|event| &event.data))
+    .bind(Timestamp(recorded_at))
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Connections, set up alike: for threads that may block, and in a pool for those that may not.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, PgConnection};
+use tokio::runtime::{Builder, Runtime};
+
+use super::ServerUrl;
+use crate::limits::{
+    POSTGRES_ANSWER_TIMEOUT, POSTGRES_CONNECT_TIMEOUT, POSTGRES_POOL_CONNECTIONS_MAX,
+};
+
+/// Whatever the role or the database has set otherwise. Names are written out with their schema.
+const SET_UP: &str = "SET search_path = pg_catalog;
+    SET client_encoding = 'UTF8';
+    SET timezone = 'UTC';
+    SET synchronous_commit = on;
+    SET default_transaction_isolation = 'read committed';
+    SET lock_timeout = '30s';
+    SET statement_timeout = 0;
+    SET idle_in_transaction_session_timeout = '60s'";
+
+/// A connection of one thread, which waits for every answer. It has a runtime of its own, so that no
+/// other thread has to be woken up for what comes over the socket.
+pub(crate) struct Session {
+    connection: PgConnection,
+    /// Taken only when dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Session {
+    /// Connects. Blocking, as all of it.
+    pub(crate) fn open(url: &ServerUrl) -> Result<Self, sqlx::Error> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let connection = runtime.block_on(connect(url))?;
+        Ok(Self {
+            connection,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// Runs statements. After an error that is not the server's answer the session is of no use.
+    pub(crate) fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let runtime = self.runtime.as_ref().expect("only dropping takes it");
+        runtime.block_on(async {
+            tokio::time::timeout(POSTGRES_ANSWER_TIMEOUT, work(&mut self.connection))
+                .await
+                .unwrap_or_else(|_| Err(no_answer(POSTGRES_ANSWER_TIMEOUT)))
+        })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // May be dropped where blocking is not allowed.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// One connection, set up.
+pub(super) async fn connect(url: &ServerUrl) -> Result<PgConnection, sqlx::Error> {
+    let connecting = async {
+        let mut connection = url.options().connect().await?;
+        sqlx::raw_sql(SET_UP).execute(&mut connection).await?;
+        Ok(connection)
+    };
+    tokio::time::timeout(POSTGRES_CONNECT_TIMEOUT, connecting)
+        .await
+        .unwrap_or_else(|_| Err(no_answer(POSTGRES_CONNECT_TIMEOUT)))
+}
+
+/// Connections for single answers, opened when they are needed.
+pub(crate) fn pool(url: &ServerUrl) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(POSTGRES_POOL_CONNECTIONS_MAX)
+        .acquire_timeout(POSTGRES_CONNECT_TIMEOUT)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                sqlx::raw_sql(SET_UP).execute(connection).await?;
+                Ok(())
+            })
+        })
+        .connect_lazy_with(url.options().clone())
+}
+
+fn no_answer(waited: Duration) -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(
+        std::io::ErrorKind::TimedOut,
+        format!(
+            "the server did not answer within {} seconds",
+            waited.as_secs()
+        ),
+    ))
+}

@@ -1,0 +1,165 @@
+//! A throwaway PostgreSQL cluster for one test process: started by the first test that needs it,
+//! gone with the process, however that ends.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The cluster lives as long as somebody holds the other end of the shell's standard input.
+const SUPERVISE: &str = r#"
+folder=$1 bin=$2
+"$bin/initdb" -D "$folder/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$folder/log" 2>&1 &&
+"$bin/pg_ctl" start -w -D "$folder/data" -l "$folder/log" -o "-k $folder -c listen_addresses='' -c fsync=off -c max_connections=200" >>"$folder/log" 2>&1 &&
+echo ready || { cat "$folder/log" >&2; exit 1; }
+cat >/dev/null
+"$bin/pg_ctl" stop -m immediate -D "$folder/data" >/dev/null 2>&1
+rm -rf "$folder"
+"#;
+
+pub(crate) struct Cluster {
+    folder: PathBuf,
+    bin: PathBuf,
+    databases: AtomicU32,
+    _supervisor: Child,
+    _alive: ChildStdin,
+}
+
+/// The cluster of this process.
+pub(crate) fn cluster() -> &'static Cluster {
+    static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+    &CLUSTER
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let bin = programs();
+        let folder = std::env::temp_dir().join(format!("retell-pg-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder for the cluster");
+        let mut shell = as_postgres(&folder);
+        let mut supervisor = shell
+            .args(["sh", "-c", SUPERVISE, "sh"])
+            .args([&folder, &bin])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell can be started");
+        let alive = supervisor.stdin.take().expect("it was piped");
+        let mut answer = String::new();
+        BufReader::new(supervisor.stdout.take().expect("it was piped"))
+            .read_line(&mut answer)
+            .expect("the shell answers");
+        assert_eq!(
+            answer, "ready\n",
+            "a throwaway PostgreSQL cluster could not be started, see above"
+        );
+        Self {
+            folder,
+            bin,
+            databases: AtomicU32::new(0),
+            _supervisor: supervisor,
+            _alive: alive,
+        }
+    }
+
+    /// An empty database, as the URL of the cluster's superuser.
+    pub(crate) fn new_database(&self) -> String {
+        let number = self.databases.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{number}");
+        self.psql("postgres", &format!("CREATE DATABASE {name}"));
+        self.url("postgres", &name)
+    }
+
+    /// The URL of a role and a database.
+    pub(crate) fn url(&self, role: &str, database: &str) -> String {
+        let folder = self.folder.display();
+        format!("postgres://{role}@localhost/{database}?host={folder}")
+    }
+
+    /// Runs SQL as the superuser, and returns what it prints.
+    pub(crate) fn psql(&self, database: &str, sql: &str) -> String {
+        self.try_psql("postgres", database, sql)
+            .unwrap_or_else(|error| panic!("psql failed: {error}"))
+    }
+
+    /// Runs SQL as any role. An error is what psql says, SQLSTATE included.
+    pub(crate) fn try_psql(&self, role: &str, database: &str, sql: &str) -> Result<String, String> {
+        let ran = Command::new(self.bin.join("psql"))
+            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"])
+            .args(["-v", "VERBOSITY=verbose", "-U", role, "-d", database, "-h"])
+            .arg(&self.folder)
+            .args(["-c", sql])
+            .output()
+            .expect("psql can be run");
+        if ran.status.success() {
+            Ok(String::from_utf8_lossy(&ran.stdout).trim().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&ran.stderr).into_owned())
+        }
+    }
+
+    /// As a crash of the server would: nothing is written before it goes.
+    pub(crate) fn restart_immediately(&self) {
+        let data = self.folder.join("data");
+        let ran = as_postgres(&self.folder)
+            .arg(self.bin.join("pg_ctl"))
+            .args(["restart", "-w", "-m", "immediate", "-D"])
+            .arg(&data)
+            .arg("-l")
+            .arg(self.folder.join("log"))
+            .output()
+            .expect("pg_ctl can be run");
+        assert!(
+            ran.status.success(),
+            "the cluster can't be restarted: {}",
+            String::from_utf8_lossy(&ran.stdout)
+        );
+    }
+}
+
+/// Where the newest PostgreSQL's programs are.
+fn programs() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten();
+    let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
+    let newest = versions
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let number = version(&path)?;
+            path.join("bin/initdb").exists().then_some((number, path))
+        })
+        .max();
+    let on_path = std::env::var_os("PATH").and_then(|path| {
+        std::env::split_paths(&path).find(|folder| folder.join("initdb").exists())
+    });
+    newest.map(|(_, path)| path.join("bin")).or(on_path).expect(
+        "PostgreSQL's server programs are missing: run `make setup`, or install `postgresql`",
+    )
+}
+
+/// A command that runs as a role that `initdb` accepts: it refuses root.
+fn as_postgres(folder: &Path) -> Command {
+    let is_root = Command::new("id").arg("-u").output();
+    if is_root.is_ok_and(|id| id.stdout.starts_with(b"0\n")) {
+        let owned = Command::new("chown").arg("postgres").arg(folder).status();
+        assert!(
+            owned.is_ok_and(|status| status.success()),
+            "there is no user `postgres` to run a cluster as"
+        );
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--init-groups",
+            "--",
+        ]);
+        command.current_dir(folder);
+        command
+    } else {
+        let mut command = Command::new("env");
+        command.current_dir(folder);
+        command
+    }
+}
