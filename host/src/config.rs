@@ -1,7 +1,10 @@
 //! Where an instance keeps its things: flags first, then the environment, then defaults.
 //! This is the one place that knows the environment.
 
+use std::fmt;
 use std::path::PathBuf;
+
+use crate::postgres::{ServerUrl, ServerUrlError};
 
 /// The flags that every command shares.
 #[derive(Debug, Clone, clap::Args)]
@@ -15,7 +18,7 @@ pub struct Flags {
         default_value = "./retell-data"
     )]
     pub data: PathBuf,
-    /// Another event log: `sqlite:///path/to/log.db`
+    /// Another event log: `sqlite:///path/to/log.db` or `postgres://ROLE@SERVER/DATABASE`
     #[arg(long, global = true, value_name = "URL", env = "RETELL_LOG")]
     pub log: Option<String>,
     /// Where new versions get their read models: a folder
@@ -39,20 +42,40 @@ const THREADS_MAX: i64 = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error(
-        "the log URL `{url}` is not one that this build understands: it takes sqlite:///path/to/log.db"
+        "the log URL `{url}` is neither sqlite:///path/to/log.db nor postgres://ROLE@SERVER/DATABASE"
     )]
     LogUrl { url: String },
+    #[error(transparent)]
+    Server(#[from] ServerUrlError),
     #[error(
         "the read models' place `{url}` is not one that this build understands: it takes a folder"
     )]
     ReadModelsUrl { url: String },
 }
 
+/// Where an event log is.
+#[derive(Debug, Clone)]
+pub enum LogPlace {
+    /// An SQLite file.
+    File(PathBuf),
+    /// A PostgreSQL database.
+    Server(ServerUrl),
+}
+
+impl fmt::Display for LogPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Server(url) => url.fmt(f),
+        }
+    }
+}
+
 /// One instance: where its log, its read models and its cache are.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub data: PathBuf,
-    pub log_path: PathBuf,
+    pub log: LogPlace,
     /// New builds get their databases here; a build remembers its own.
     pub read_models: PathBuf,
     /// That read ahead for replays; none: as many as there are cores.
@@ -61,11 +84,13 @@ pub struct Config {
 
 impl Config {
     pub fn new(flags: &Flags) -> Result<Self, ConfigError> {
-        let log_path = match &flags.log {
-            None => flags.data.join("log.db"),
-            Some(url) => {
-                sqlite_path(url).ok_or_else(|| ConfigError::LogUrl { url: url.clone() })?
-            }
+        let log = match &flags.log {
+            None => LogPlace::File(flags.data.join("log.db")),
+            Some(url) if ServerUrl::is_meant(url) => LogPlace::Server(url.parse()?),
+            Some(url) => match sqlite_path(url) {
+                Some(path) => LogPlace::File(path),
+                None => return Err(ConfigError::LogUrl { url: url.clone() }),
+            },
         };
         let read_models = match &flags.read_models {
             None => flags.data.join("read-models"),
@@ -76,7 +101,7 @@ impl Config {
         };
         Ok(Self {
             data: flags.data.clone(),
-            log_path,
+            log,
             read_models,
             threads: flags.threads.map(usize::from),
         })

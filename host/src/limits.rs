@@ -22,6 +22,10 @@ pub const APPEND_QUEUE_BYTES_MAX: u32 = 64 << 20;
 pub const APPEND_INLINE_BYTES_MAX: usize = 16 << 10;
 /// How long a writer waits for another process's transaction on the log.
 pub const LOG_BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a lease on a projection holds without being renewed, where it is a row (PostgreSQL) …
+pub const LEASE_TIME: Duration = Duration::from_secs(15);
+/// … and how often it is renewed.
+pub const LEASE_RENEWAL_INTERVAL: Duration = Duration::from_secs(4);
 /// How long making a connection to a PostgreSQL server may take …
 pub const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// … and one step of reading or appending on it. Longer than a writer may wait for the log.

@@ -21,6 +21,7 @@ pub(crate) async fn run<C: Catalog, F: Future<Output = C>>(make: impl Fn() -> F)
     a_successor_takes_the_place_of_the_current_build(&make().await).await;
     retiring_gives_up_builds_and_reviving_makes_new_ones(&make().await).await;
     requests_wait_for_an_outcome(&make().await).await;
+    one_has_the_lease_at_a_time(&make().await).await;
 }
 
 fn module(version: &str, digest: &str) -> ModuleRecord {
@@ -408,9 +409,19 @@ async fn requests_wait_for_an_outcome(catalog: &impl Catalog) {
     let id = open;
     assert!(catalog.remove_request(id).await.expect("removed"));
     assert!(!catalog.remove_request(id).await.expect("gone"));
-    let epochs = [
-        catalog.next_epoch("articles").await.expect("counted"),
-        catalog.next_epoch("articles").await.expect("counted"),
-    ];
-    assert!(epochs[0] < epochs[1]);
+}
+
+async fn one_has_the_lease_at_a_time(catalog: &impl Catalog) {
+    ready(catalog, "1.0.0").await;
+    let take = async || catalog.take_lease("articles").await.expect("asked for");
+    let first = take().await.expect("nobody has it");
+    assert_eq!(first.projection(), "articles");
+    assert!(!first.is_lost());
+    assert!(take().await.is_none());
+    let epoch = first.epoch();
+    first.release().await;
+    let second = take().await.expect("it was released");
+    assert!(second.epoch() > epoch);
+    assert!(take().await.is_none());
+    second.release().await;
 }

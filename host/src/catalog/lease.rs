@@ -1,81 +1,52 @@
 //! The lease: the right to work on a projection, all its versions, promote and rollback included.
-//! On SQLite it is a lock of the operating system on a file beside the log. It needs no heartbeat,
-//! and ends with the process that holds it, however that process ends.
+//! One process holds it at a time; how, and how it is noticed that a holder is gone, is the
+//! backend's.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+use async_trait::async_trait;
 
-/// The lease of one projection, held until dropped.
+/// The lease of one projection, held until released or dropped.
 #[derive(Debug)]
 pub struct Lease {
     projection: String,
-    /// The lock is the open file's.
-    _file: File,
+    epoch: u64,
+    hold: Box<dyn Hold>,
 }
 
-/// A lease that could not even be asked for.
-#[derive(Debug, thiserror::Error)]
-#[error("the lease file {path} can't be locked")]
-pub struct LeaseError {
-    path: PathBuf,
-    source: std::io::Error,
+/// What keeps others from having it.
+#[async_trait]
+pub(super) trait Hold: std::fmt::Debug + Send + Sync {
+    /// Whether somebody else may have it by now.
+    fn is_lost(&self) -> bool;
+    /// Gives it up, so that the next one need not wait.
+    async fn release(self: Box<Self>);
 }
 
 impl Lease {
-    /// Takes the lease, or returns none while another process (or another part of this one) holds it.
-    pub fn try_take(folder: &Path, projection: &str) -> Result<Option<Self>, LeaseError> {
-        let folder = folder.join(projection);
-        let path = folder.join("lease.lock");
-        let failed = |source| LeaseError {
-            path: path.clone(),
-            source,
-        };
-        std::fs::create_dir_all(&folder).map_err(failed)?;
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self {
-                projection: projection.to_owned(),
-                _file: file,
-            })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(failed(source)),
+    pub(super) fn new(projection: &str, epoch: i64, hold: impl Hold + 'static) -> Self {
+        Self {
+            projection: projection.to_owned(),
+            epoch: epoch.cast_unsigned(),
+            hold: Box::new(hold),
         }
     }
 
     pub fn projection(&self) -> &str {
         &self.projection
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// Grows with each taking of the lease; only the newest may write.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
 
-    #[test]
-    fn one_holder_at_a_time() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let first = Lease::try_take(folder.path(), "articles").expect("lockable");
-        assert!(first.is_some());
-        assert!(
-            Lease::try_take(folder.path(), "articles")
-                .expect("lockable")
-                .is_none()
-        );
-        assert!(
-            Lease::try_take(folder.path(), "authors")
-                .expect("lockable")
-                .is_some()
-        );
-        drop(first);
-        assert!(
-            Lease::try_take(folder.path(), "articles")
-                .expect("lockable")
-                .is_some()
-        );
+    /// Whether somebody else may have it by now. What is written then is refused by the read models,
+    /// which know the epoch of the newest holder.
+    pub fn is_lost(&self) -> bool {
+        self.hold.is_lost()
+    }
+
+    /// Gives it up, so that the next one need not wait.
+    pub async fn release(self) {
+        self.hold.release().await;
     }
 }

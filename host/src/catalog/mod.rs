@@ -7,9 +7,13 @@
 #[cfg(test)]
 mod conformance;
 pub mod lease;
+pub mod postgres;
 pub mod sqlite;
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
+use lease::Lease;
 use retell_contract::manifest::Manifest;
 
 use crate::event::Position;
@@ -47,12 +51,17 @@ pub enum CatalogError {
         version: String,
         source: Refusal,
     },
+    #[error("the lease file {path} can't be locked")]
+    Lease {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{projection}@{version} has a successor in the making already")]
     SuccessorExists { projection: String, version: String },
 }
 
-/// SQLite's codes for a full disk, and for a write that the file system refused.
-const DISK_CODES: [&str; 2] = ["13", "778"];
+/// SQLite's codes for a full disk, and for a write that the file system refused; PostgreSQL's.
+const DISK_CODES: [&str; 3] = ["13", "778", "53100"];
 
 impl CatalogError {
     /// What to do next, where that is not for the command to say.
@@ -251,8 +260,9 @@ pub trait Catalog: Send + Sync {
     /// A discarded build's files are gone.
     async fn mark_dropped(&self, build: i64) -> Result<(), CatalogError>;
 
-    /// Counts a taking of the projection's lease, and returns the new epoch.
-    async fn next_epoch(&self, projection: &str) -> Result<i64, CatalogError>;
+    /// Takes a projection's lease, or returns none while somebody else holds it. Each taking has a
+    /// higher epoch than the ones before.
+    async fn take_lease(&self, projection: &str) -> Result<Option<Lease>, CatalogError>;
     /// Leaves a request for the holder of the lease.
     async fn add_request(
         &self,

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,9 +14,7 @@ use super::Context;
 use super::printer::{Failed, Printer, Refused, Usage};
 use super::session;
 use crate::event::{NewEvent, Position};
-use crate::log::OpenMode;
 use crate::log::ndjson::{self, ImportError, Imported, Input, Kept, Progress};
-use crate::log::sqlite::SqliteLog;
 use crate::log::{AppendRequest, EventLog};
 
 /// Append events to the log: one from flags, or many from a file or standard input
@@ -138,15 +137,15 @@ fn count(events: u64) -> String {
     }
 }
 
-async fn open(context: &Context) -> anyhow::Result<SqliteLog> {
-    let (log, created) = session::open_log(context, OpenMode::CreateIfMissing).await?;
-    if created {
-        context.printer.say(format_args!(
-            "created the event log {}",
-            log.path().display()
-        ));
+async fn open(context: &Context) -> anyhow::Result<Arc<dyn EventLog>> {
+    let opened = session::open_log(context, session::writing_mode(context)).await?;
+    if opened.changed {
+        let log = &context.config.log;
+        context
+            .printer
+            .say(format_args!("created the event log {log}"));
     }
-    Ok(log)
+    Ok(opened.log)
 }
 
 async fn append_one(stream: String, args: &Args, context: &Context) -> anyhow::Result<Output> {
@@ -199,7 +198,7 @@ async fn append_file(path: PathBuf, atomic: bool, context: &Context) -> anyhow::
     let log = open(context).await?;
     let mut display = Display::new(context.printer, bytes, &path);
     let (done, display) = tokio::task::spawn_blocking(move || {
-        let done = ndjson::import(&log, input, atomic, &mut |progress| display.show(progress));
+        let done = ndjson::import(&*log, input, atomic, &mut |progress| display.show(progress));
         (done, display)
     })
     .await?;

@@ -14,7 +14,6 @@ use crate::clock::Stopwatch;
 use crate::event::Position;
 use crate::lifecycle::state::{Halt, Role, State};
 use crate::lifecycle::{self, Done, Host, Request, Scope, View};
-use crate::log::OpenMode;
 use crate::wasm::{Engine, Module, ModuleError};
 
 /// Deploy a module: register it, replay the log into a fresh read model, and switch if asked to
@@ -65,7 +64,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     // Before the log is opened: what is no module must not leave a fresh log behind.
     let engine = Engine::new(&context.config.cache())?;
     let module = Module::load(&engine, &bytes).map_err(|error| bad_module(&args.file, error))?;
-    let host = session::open_host(context, OpenMode::CreateIfMissing).await?;
+    let host = session::open_host(context, session::writing_mode(context)).await?;
     let registered = register(&host, &module, &bytes, &args).await?;
     let version = semver::Version::parse(&module.manifest().version)
         .expect("the manifest check wants a semantic version");

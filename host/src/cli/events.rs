@@ -8,10 +8,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Context;
+use super::session;
 use crate::event::{Position, StoredEvent};
-use crate::log::OpenMode;
-use crate::log::sqlite::SqliteLog;
-use crate::log::{EventFilter, EventLog};
+use crate::log::{EventFilter, OpenMode};
 
 /// Events of one page.
 const PAGE_EVENTS: usize = 1_000;
@@ -66,7 +65,7 @@ struct Line<'a> {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    let log = SqliteLog::open(&context.config.log_path, OpenMode::Existing).await?;
+    let log = session::open_log(context, OpenMode::Existing).await?.log;
     let mut watch = args.follow.then(|| log.watch()).transpose()?;
     let filter = EventFilter {
         stream: args.stream,

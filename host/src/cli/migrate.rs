@@ -16,39 +16,42 @@ afterwards. Harmless where there is nothing to do.
 Examples:
   retell migrate
   retell --data /var/lib/retell migrate
+  retell --log postgres://owner@db.example/shop migrate
 
-With --json: {\"log\",\"migrated\"}: the file, and whether anything was changed.")]
+On a server it takes the role that prepared the log; let the host's role in again afterwards, with
+`retell init --host-role ROLE`, since there may be new tables.
+
+With --json: {\"log\",\"migrated\"}: the file or URL, and whether anything was changed.")]
 pub(crate) struct Args {}
 
 #[derive(Serialize)]
-struct Output<'a> {
-    log: &'a std::path::Path,
+struct Output {
+    log: String,
     migrated: bool,
 }
 
 pub(crate) async fn run(_args: Args, context: &Context) -> anyhow::Result<()> {
-    if !context.config.log_path.exists() {
+    let log = &context.config.log;
+    if !session::has_log(context).await? {
         return Err(Refused {
-            message: format!(
-                "there is no event log at {}",
-                context.config.log_path.display()
-            ),
+            message: format!("there is no event log at {log}"),
             hint: Some("create one with `retell init`".to_owned()),
         }
         .into());
     }
-    let (log, migrated) = session::open_log(context, OpenMode::CreateOrMigrate).await?;
+    let migrated = session::open_log(context, OpenMode::CreateOrMigrate)
+        .await?
+        .changed;
     if context.printer.json {
         return context.printer.json(&Output {
-            log: log.path(),
+            log: log.to_string(),
             migrated,
         });
     }
-    let path = log.path().display();
     context.printer.data(if migrated {
-        format!("brought {path} up to date")
+        format!("brought {log} up to date")
     } else {
-        format!("{path} is up to date")
+        format!("{log} is up to date")
     })?;
     Ok(())
 }

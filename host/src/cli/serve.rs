@@ -10,10 +10,8 @@ use tokio::task::JoinHandle;
 
 use super::Context;
 use super::session;
-use crate::catalog::lease::Lease;
 use crate::clock::Stopwatch;
 use crate::lifecycle::{Host, LifecycleError, Scope, Supervisor};
-use crate::log::OpenMode;
 
 /// How often a host looks after each projection. Following the log does not wait for this.
 const TICK_INTERVAL: Duration = Duration::from_millis(25);
@@ -36,11 +34,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
-    let host = session::open_host(context, OpenMode::CreateIfMissing).await?;
+    let host = session::open_host(context, session::writing_mode(context)).await?;
     let head = host.log.head().await?.position;
     context.printer.say(format_args!(
         "serving {} at position {head}; stop with Ctrl-C",
-        context.config.log_path.display()
+        context.config.log
     ));
     if let Some(address) = args.listen {
         context.printer.say(format_args!(
@@ -92,7 +90,7 @@ async fn serve_projection(host: Arc<Host>, projection: String, mut stopped: watc
             Ok(Some(supervisor)) => {
                 tracing::info!("working on {projection}");
                 look_after(supervisor, &stopped).await;
-                return;
+                LEASE_INTERVAL
             }
             // Another process works on it.
             Ok(None) => LEASE_INTERVAL,
@@ -106,7 +104,7 @@ async fn take_lease(
     host: &Arc<Host>,
     projection: &str,
 ) -> Result<Option<Supervisor>, LifecycleError> {
-    let Some(lease) = Lease::try_take(&host.places.leases(), projection)? else {
+    let Some(lease) = host.catalog.take_lease(projection).await? else {
         return Ok(None);
     };
     Ok(Some(
@@ -114,8 +112,8 @@ async fn take_lease(
     ))
 }
 
-/// Keeps a supervisor going. A fault passes or is seen to again later; requests are answered
-/// meanwhile.
+/// Keeps a supervisor going until told to stop, or until its lease is lost. A fault passes or is
+/// seen to again later; requests are answered meanwhile.
 async fn look_after(mut supervisor: Supervisor, stopped: &watch::Receiver<bool>) {
     let mut backoff = Backoff::default();
     let mut rested = Stopwatch::start();
@@ -125,6 +123,10 @@ async fn look_after(mut supervisor: Supervisor, stopped: &watch::Receiver<bool>)
             rested = Stopwatch::start();
             rest = match supervisor.tick().await {
                 Ok(()) => backoff.over(),
+                Err(error @ LifecycleError::LeaseLost { .. }) => {
+                    tracing::warn!("{error}; it is taken again as soon as nobody has it");
+                    break;
+                }
                 Err(error) => backoff.after(supervisor.projection(), &error),
             };
         }

@@ -9,13 +9,17 @@ use retell_contract::Manifest;
 
 use super::Context;
 use super::printer::{Failed, Refused, Usage};
+use crate::catalog::postgres::PgCatalog;
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{Catalog, CatalogError, VersionRecord};
 use crate::clock;
+use crate::config::LogPlace;
 use crate::lifecycle::names::{self, Name, Unresolved};
 use crate::lifecycle::{Host, LifecycleError, Places};
-use crate::log::OpenMode;
+use crate::log::postgres::PgLog;
 use crate::log::sqlite::SqliteLog;
+use crate::log::{EventLog, LogError, OpenMode, RoleKind};
+use crate::postgres::ServerUrl;
 use crate::read_model::ReadModelError;
 use crate::replay::{Feed, FeedSettings, ReplayError, Settings};
 use crate::wasm::Engine;
@@ -23,10 +27,9 @@ use crate::wasm::Engine;
 /// Opens everything that a command on projections needs.
 pub(crate) async fn open_host(context: &Context, mode: OpenMode) -> anyhow::Result<Arc<Host>> {
     let config = &context.config;
-    let (log, _) = open_log(context, mode).await?;
-    let catalog = open_catalog(&config.log_path).await?;
+    let OpenLog { log, .. } = open_log(context, mode).await?;
+    let catalog = open_catalog(&config.log).await?;
     let engine = Engine::new(&config.cache())?;
-    let log = Arc::new(log);
     let reading = FeedSettings::default();
     let reading = FeedSettings {
         threads: config.threads.unwrap_or(reading.threads),
@@ -35,7 +38,7 @@ pub(crate) async fn open_host(context: &Context, mode: OpenMode) -> anyhow::Resu
     Ok(Arc::new(Host {
         feed: Feed::new(log.clone(), reading),
         log,
-        catalog: Arc::new(catalog),
+        catalog,
         engine,
         clock: clock::system(),
         settings: Settings::default(),
@@ -43,35 +46,81 @@ pub(crate) async fn open_host(context: &Context, mode: OpenMode) -> anyhow::Resu
     }))
 }
 
-/// Opens the log alone. Whoever makes or migrates a log does so with its catalog, too, so that the
-/// next command finds both. Returns whether anything was made or migrated.
-pub(crate) async fn open_log(
-    context: &Context,
-    mode: OpenMode,
-) -> anyhow::Result<(SqliteLog, bool)> {
-    let path = &context.config.log_path;
-    let log = SqliteLog::open(path, mode).await?;
-    let changed = match mode {
-        OpenMode::Existing => false,
-        OpenMode::CreateIfMissing => {
-            SqliteCatalog::open_or_create(path)
-                .await
-                .map_err(explain_catalog)?
-                .1
-        }
-        OpenMode::CreateOrMigrate => {
-            SqliteCatalog::migrate(path)
-                .await
-                .map_err(explain_catalog)?
-                .1
-        }
-    };
-    let changed = changed || log.was_prepared();
-    Ok((log, changed))
+/// What a command that writes may do: make the log of a fresh folder, but no schema in a database,
+/// which is for its owner to say.
+pub(crate) fn writing_mode(context: &Context) -> OpenMode {
+    match &context.config.log {
+        LogPlace::File(_) => OpenMode::CreateIfMissing,
+        LogPlace::Server(_) => OpenMode::Existing,
+    }
 }
 
-async fn open_catalog(path: &Path) -> anyhow::Result<SqliteCatalog> {
-    SqliteCatalog::open(path).await.map_err(explain_catalog)
+/// Whether there is a log, of whatever age.
+pub(crate) async fn has_log(context: &Context) -> anyhow::Result<bool> {
+    match &context.config.log {
+        LogPlace::File(path) => Ok(path.exists()),
+        LogPlace::Server(url) => match PgLog::open(url, OpenMode::Existing).await {
+            Err(LogError::Missing { .. }) => Ok(false),
+            Ok(_) | Err(LogError::Older { .. }) => Ok(true),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+/// A log, and whether opening it made or migrated anything.
+pub(crate) struct OpenLog {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) changed: bool,
+}
+
+/// Opens the log alone. Whoever makes or migrates a log does so with its catalog, too, so that the
+/// next command finds both.
+pub(crate) async fn open_log(context: &Context, mode: OpenMode) -> anyhow::Result<OpenLog> {
+    match &context.config.log {
+        LogPlace::File(path) => {
+            let log = SqliteLog::open(path, mode).await?;
+            let catalog = match mode {
+                OpenMode::Existing => false,
+                OpenMode::CreateIfMissing => {
+                    let opened = SqliteCatalog::open_or_create(path).await;
+                    opened.map_err(explain_catalog)?.1
+                }
+                OpenMode::CreateOrMigrate => {
+                    let migrated = SqliteCatalog::migrate(path).await;
+                    migrated.map_err(explain_catalog)?.1
+                }
+            };
+            Ok(OpenLog {
+                changed: catalog || log.was_prepared(),
+                log: Arc::new(log),
+            })
+        }
+        LogPlace::Server(url) => {
+            let log = PgLog::open(url, mode).await?;
+            let catalog = match mode {
+                OpenMode::Existing => false,
+                OpenMode::CreateIfMissing => {
+                    let opened = PgCatalog::open_or_create(url).await;
+                    opened.map_err(explain_catalog)?.1
+                }
+                OpenMode::CreateOrMigrate => {
+                    let migrated = PgCatalog::migrate(url).await;
+                    migrated.map_err(explain_catalog)?.1
+                }
+            };
+            Ok(OpenLog {
+                changed: catalog || log.was_prepared(),
+                log: Arc::new(log),
+            })
+        }
+    }
+}
+
+async fn open_catalog(log: &LogPlace) -> anyhow::Result<Arc<dyn Catalog>> {
+    Ok(match log {
+        LogPlace::File(path) => Arc::new(SqliteCatalog::open(path).await.map_err(explain_catalog)?),
+        LogPlace::Server(url) => Arc::new(PgCatalog::open(url).await.map_err(explain_catalog)?),
+    })
 }
 
 fn explain_catalog(error: CatalogError) -> anyhow::Error {
@@ -83,17 +132,20 @@ fn explain_catalog(error: CatalogError) -> anyhow::Error {
     failed(error, hint)
 }
 
-/// Where things are, seen from the log's folder, so that an instance's folder can be moved whole.
+/// Where things are, seen from the folder of the log, or of the instance where the log is on a server,
+/// so that it can be moved whole.
 fn places(context: &Context) -> anyhow::Result<Places> {
     let config = &context.config;
     let absolute = |path: &Path| {
         std::path::absolute(path)
             .with_context(|| format!("the path {} makes no sense", path.display()))
     };
-    let log = absolute(&config.log_path)?;
-    let home = log
-        .parent()
-        .map_or_else(|| PathBuf::from("/"), Path::to_owned);
+    let home = match &config.log {
+        LogPlace::File(path) => absolute(path)?
+            .parent()
+            .map_or_else(|| PathBuf::from("/"), Path::to_owned),
+        LogPlace::Server(_) => absolute(&config.data)?,
+    };
     let read_models = absolute(&config.read_models)?;
     Ok(Places {
         read_models: read_models
@@ -113,12 +165,29 @@ pub(crate) struct Located {
     pub(crate) manifest: Manifest,
 }
 
+/// Lets a role use a log on a server. Returns whether the role was made.
+pub(crate) async fn admit_role(
+    url: &ServerUrl,
+    role: &str,
+    kind: RoleKind,
+) -> anyhow::Result<bool> {
+    let made = PgLog::open(url, OpenMode::Existing)
+        .await?
+        .admit_role(role, kind)
+        .await?;
+    if kind == RoleKind::Host {
+        let catalog = PgCatalog::open(url).await.map_err(explain_catalog)?;
+        catalog.admit_host_role(role).await?;
+    }
+    Ok(made)
+}
+
 /// Finds the read model that a name means for reading. Creates and changes nothing.
 pub(crate) async fn locate(context: &Context, name: &str) -> anyhow::Result<Located> {
     let name = parse_name(name)?;
     open_log(context, OpenMode::Existing).await?;
-    let catalog = open_catalog(&context.config.log_path).await?;
-    let mut version = names::resolve(&catalog, &name).await.map_err(unresolved)?;
+    let catalog = open_catalog(&context.config.log).await?;
+    let mut version = names::resolve(&*catalog, &name).await.map_err(unresolved)?;
     let places = places(context)?;
     let path = loop {
         let Some(build) = &version.current else {
@@ -136,7 +205,7 @@ pub(crate) async fn locate(context: &Context, name: &str) -> anyhow::Result<Loca
             break path;
         }
         // A switch may have come between the catalog and the file.
-        let now = names::resolve(&catalog, &name).await.map_err(unresolved)?;
+        let now = names::resolve(&*catalog, &name).await.map_err(unresolved)?;
         if now.current == version.current {
             return Err(Refused {
                 message: format!(

@@ -11,7 +11,6 @@ use super::supervisor::{Scope, Supervisor};
 use super::worker::{Phase, Progress};
 use super::{Host, LifecycleError};
 use crate::catalog::VersionRecord;
-use crate::catalog::lease::Lease;
 use crate::event::Position;
 use crate::read_model::sqlite::SqliteReadModel;
 
@@ -168,7 +167,7 @@ impl Access {
         if self.here.is_some() {
             return Ok(true);
         }
-        let Some(lease) = Lease::try_take(&self.host.places.leases(), &self.projection)? else {
+        let Some(lease) = self.host.catalog.take_lease(&self.projection).await? else {
             return Ok(false);
         };
         let begun = Supervisor::begin(self.host.clone(), lease, self.scope.clone(), true).await?;

@@ -20,7 +20,6 @@ pub use request::{Done, Outcome, Request};
 pub use supervisor::{Scope, Supervisor};
 pub use worker::{End, Phase, Progress};
 
-use crate::catalog::lease::LeaseError;
 use crate::catalog::{Build, Catalog, CatalogError};
 use crate::clock::Clock;
 use crate::limits;
@@ -41,8 +40,6 @@ pub enum LifecycleError {
     ReadModel(#[from] ReadModelError),
     #[error(transparent)]
     Publish(#[from] PublishError),
-    #[error(transparent)]
-    Lease(#[from] LeaseError),
     #[error("the module {digest} can't be used")]
     Module { digest: String, source: ModuleError },
     #[error("the catalog has no module {digest}")]
@@ -61,6 +58,9 @@ pub enum LifecycleError {
         message: String,
         hint: Option<String>,
     },
+    /// It was not renewed in time, and another process may have it.
+    #[error("the lease on {projection} was lost")]
+    LeaseLost { projection: String },
     #[error("interrupted")]
     Interrupted,
 }
@@ -89,11 +89,6 @@ pub struct Places {
 }
 
 impl Places {
-    /// The folder of the leases of all projections of the log.
-    pub fn leases(&self) -> PathBuf {
-        self.home.join("read-models")
-    }
-
     /// Where a build's read model is.
     pub fn of_build(&self, build: &Build) -> PathBuf {
         self.home.join(&build.location)

@@ -36,7 +36,6 @@ pub enum Scope {
 /// Works on one projection, as long as it holds the lease.
 pub struct Supervisor {
     pub(super) host: Arc<Host>,
-    epoch: i64,
     scope: Scope,
     /// By build.
     pub(super) workers: BTreeMap<i64, Worker>,
@@ -68,11 +67,9 @@ impl Supervisor {
         scope: Scope,
         gives_up: bool,
     ) -> Result<Self, LifecycleError> {
-        let epoch = host.catalog.next_epoch(lease.projection()).await?;
         let mut supervisor = Self {
             host,
             lease,
-            epoch,
             scope,
             workers: BTreeMap::new(),
             troubles: BTreeMap::new(),
@@ -112,7 +109,7 @@ impl Supervisor {
 
     /// Grows with each taking of the lease; only the newest may write.
     pub(super) fn epoch(&self) -> u64 {
-        self.epoch.cast_unsigned()
+        self.lease.epoch()
     }
 
     /// How far the worker of a build is, if there is one.
@@ -131,6 +128,11 @@ impl Supervisor {
 
     /// Looks after everything once: starts and stops workers, and writes down what they reached.
     pub async fn tick(&mut self) -> Result<(), LifecycleError> {
+        if self.lease.is_lost() {
+            return Err(LifecycleError::LeaseLost {
+                projection: self.projection().to_owned(),
+            });
+        }
         if self.fenced.as_ref().is_some_and(Fenced::is_over) {
             self.release_fences();
         }
@@ -232,6 +234,7 @@ impl Supervisor {
         for (_, worker) in std::mem::take(&mut self.workers) {
             worker.stop().await;
         }
+        self.lease.release().await;
     }
 
     fn in_scope(&self, version: &semver::Version) -> bool {

@@ -3,12 +3,14 @@
 //! It knows nothing of logs, catalogs or read models.
 
 mod pooler;
+mod roles;
 mod session;
 mod time;
 mod url;
 
 pub(crate) use pooler::shares_sessions;
-pub(crate) use session::{Session, pool};
+pub(crate) use roles::{grant, make_role};
+pub(crate) use session::{Session, connect, pool};
 pub(crate) use time::Timestamp;
 pub use url::{ServerUrl, ServerUrlError};
 

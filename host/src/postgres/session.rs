@@ -64,7 +64,7 @@ impl Drop for Session {
 }
 
 /// One connection, set up.
-pub(super) async fn connect(url: &ServerUrl) -> Result<PgConnection, sqlx::Error> {
+pub(crate) async fn connect(url: &ServerUrl) -> Result<PgConnection, sqlx::Error> {
     let connecting = async {
         let mut connection = url.options().connect().await?;
         sqlx::raw_sql(SET_UP).execute(&mut connection).await?;

@@ -1,6 +1,7 @@
 //! The catalog in the log's SQLite database, through sqlx.
 
 mod builds;
+mod lease;
 mod majors;
 mod open;
 mod requests;
@@ -8,11 +9,12 @@ mod status;
 mod switch;
 mod versions;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use sqlx::SqlitePool;
 
+use super::lease::Lease;
 use super::{
     Build, Catalog, CatalogError, ModuleRecord, NewVersion, Registered, RequestRecord, Switch,
     VersionRecord,
@@ -24,6 +26,8 @@ use crate::lifecycle::state::{Change, Status};
 #[derive(Debug, Clone)]
 pub struct SqliteCatalog {
     pool: SqlitePool,
+    /// The folder of the leases of all projections.
+    leases: PathBuf,
 }
 
 type Result<T> = std::result::Result<T, CatalogError>;
@@ -129,8 +133,8 @@ impl Catalog for SqliteCatalog {
         builds::mark_dropped(self, build).await
     }
 
-    async fn next_epoch(&self, projection: &str) -> Result<i64> {
-        versions::next_epoch(self, projection).await
+    async fn take_lease(&self, projection: &str) -> Result<Option<Lease>> {
+        lease::take(self, projection).await
     }
 
     async fn add_request(&self, projection: &str, request: &str, now_us: i64) -> Result<i64> {

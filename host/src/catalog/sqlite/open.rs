@@ -96,7 +96,11 @@ impl SqliteCatalog {
             .connect_with(options)
             .await
             .map_err(doing("open"))?;
-        Ok(Self { pool })
+        let home = path.parent().unwrap_or(Path::new(""));
+        Ok(Self {
+            pool,
+            leases: home.join("read-models"),
+        })
     }
 
     /// A writing transaction; it holds the write lock from its start, so nothing it read can change.

@@ -134,14 +134,6 @@ pub(super) async fn register(catalog: &SqliteCatalog, new: NewVersion<'_>) -> Re
     Ok(registered)
 }
 
-pub(super) async fn next_epoch(catalog: &SqliteCatalog, projection: &str) -> Result<i64> {
-    sqlx::query_scalar("UPDATE projections SET epoch = epoch + 1 WHERE name = ? RETURNING epoch")
-        .bind(projection)
-        .fetch_one(&catalog.pool)
-        .await
-        .map_err(doing("count the lease"))
-}
-
 pub(super) async fn insert_version(
     transaction: &mut Transaction<'static, Sqlite>,
     new: &NewVersion<'_>,

@@ -2,12 +2,12 @@
 //! date, and letting other roles use it.
 
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
+use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 use super::errors::explain;
 use crate::log::{Cause, LogError, LogName, OpenMode, chain};
-use crate::postgres::{ServerUrl, shares_sessions};
+use crate::postgres::{ServerUrl, grant, make_role, shares_sessions};
 
 /// What a log says of itself.
 pub(super) struct Identity {
@@ -204,15 +204,18 @@ pub enum RoleKind {
     Application,
 }
 
-/// What each kind of role is granted, beside the use of the schema.
-const HOST_GRANTS: [&str; 5] = [
-    "GRANT SELECT ON ALL TABLES IN SCHEMA retell TO {role}",
-    "GRANT INSERT ON retell.events, retell.inbox, retell.inbox_rejected TO {role}",
+/// What each kind of role is granted.
+const HOST_GRANTS: [&str; 6] = [
+    "GRANT USAGE ON SCHEMA retell TO {role}",
+    "GRANT SELECT ON retell.events, retell.log_head, retell.imports, retell.inbox,
+         retell.inbox_rejected, retell.log_migrations TO {role}",
+    "GRANT INSERT ON retell.events, retell.inbox_rejected TO {role}",
     "GRANT INSERT, UPDATE, DELETE ON retell.imports TO {role}",
-    "GRANT DELETE, UPDATE ON retell.inbox TO {role}",
+    "GRANT INSERT, DELETE, UPDATE ON retell.inbox TO {role}",
     "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA retell TO {role}",
 ];
-const APPLICATION_GRANTS: [&str; 2] = [
+const APPLICATION_GRANTS: [&str; 3] = [
+    "GRANT USAGE ON SCHEMA retell TO {role}",
     "GRANT INSERT ON retell.inbox TO {role}",
     "GRANT EXECUTE ON FUNCTION
          retell.append(text, text, json, text, json, timestamptz, bigint) TO {role}",
@@ -226,37 +229,15 @@ pub(super) async fn admit_role(
     role: &str,
     kind: RoleKind,
 ) -> Result<bool, LogError> {
-    let granting = |error| explain(log, "letting a role in", error);
-    let there: bool = sqlx::query_scalar("SELECT to_regrole(quote_ident($1)) IS NOT NULL")
-        .bind(role)
-        .fetch_one(pool)
+    let made = make_role(pool, role)
         .await
-        .map_err(granting)?;
-    let quoted = quote(role);
-    let mut transaction = pool.begin().await.map_err(granting)?;
-    let run = async |transaction: &mut PgConnection, sql: String| {
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(transaction).await
-    };
-    if !there {
-        let create = format!("CREATE ROLE {quoted} LOGIN");
-        run(&mut transaction, create)
-            .await
-            .map_err(|error| explain(log, "making a role (which takes CREATEROLE)", error))?;
-    }
+        .map_err(|error| explain(log, "making a role (which takes CREATEROLE)", error))?;
     let grants: &[&str] = match kind {
         RoleKind::Host => &HOST_GRANTS,
         RoleKind::Application => &APPLICATION_GRANTS,
     };
-    let usage = ["GRANT USAGE ON SCHEMA retell TO {role}"];
-    for grant in usage.iter().chain(grants) {
-        run(&mut transaction, grant.replace("{role}", &quoted))
-            .await
-            .map_err(granting)?;
-    }
-    transaction.commit().await.map_err(granting)?;
-    Ok(!there)
-}
-
-fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+    grant(pool, role, grants)
+        .await
+        .map_err(|error| explain(log, "letting a role in", error))?;
+    Ok(made)
 }

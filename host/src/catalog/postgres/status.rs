@@ -1,0 +1,142 @@
+//! The status of versions: the pure machine, applied to what is stored.
+
+use sqlx::{Postgres, Row, Transaction};
+
+use super::majors::{pass_on_major, set_major};
+use super::{PgCatalog, Result, damaged, doing};
+use crate::catalog::CatalogError;
+use crate::lifecycle::state::{Change, Halt, Role, State, Status};
+
+pub(super) async fn change(
+    catalog: &PgCatalog,
+    projection: &str,
+    version: &semver::Version,
+    change: Change,
+) -> Result<Status> {
+    let text = version.to_string();
+    let mut transaction = catalog.begin().await?;
+    let after = change_status(&mut transaction, projection, &text, &change).await?;
+    match change {
+        Change::BecomeReady => set_major(&mut transaction, projection, version, false).await?,
+        Change::Retire => {
+            pass_on_major(&mut transaction, projection, version).await?;
+            set_promote(&mut transaction, projection, &text, false).await?;
+            sqlx::query(
+                "UPDATE retell.builds SET stage = 'discarded'
+                 WHERE projection = $1 AND version = $2 AND stage IN ('current', 'successor')",
+            )
+            .bind(projection)
+            .bind(&text)
+            .execute(&mut *transaction)
+            .await
+            .map_err(doing("give up builds"))?;
+        }
+        _ => {}
+    }
+    transaction
+        .commit()
+        .await
+        .map_err(doing("change a version"))?;
+    Ok(after)
+}
+
+pub(super) async fn set_promote_when_ready(
+    catalog: &PgCatalog,
+    projection: &str,
+    version: &semver::Version,
+    promote: bool,
+) -> Result<()> {
+    let mut transaction = catalog.begin().await?;
+    set_promote(&mut transaction, projection, &version.to_string(), promote).await?;
+    transaction
+        .commit()
+        .await
+        .map_err(doing("note a promotion"))
+}
+
+/// The status in the catalog, inside a transaction.
+pub(super) async fn status(
+    transaction: &mut Transaction<'static, Postgres>,
+    projection: &str,
+    version: &str,
+) -> Result<Status> {
+    let row = sqlx::query(
+        "SELECT state, role, halt, halt_reason FROM retell.versions WHERE projection = $1 AND version = $2",
+    )
+    .bind(projection)
+    .bind(version)
+    .fetch_optional(&mut **transaction)
+    .await
+    .map_err(doing("read a version"))?;
+    let row = row.ok_or_else(|| CatalogError::NoVersion {
+        projection: projection.to_owned(),
+        version: version.to_owned(),
+    })?;
+    status_of(&row)
+}
+
+pub(super) fn status_of(row: &sqlx::postgres::PgRow) -> Result<Status> {
+    let (state, role, halt): (String, String, String) =
+        (row.get("state"), row.get("role"), row.get("halt"));
+    let parsed = (|| {
+        Some(Status {
+            state: State::from_word(&state)?,
+            role: Role::parse(&role)?,
+            halt: Halt::from_words(&halt, row.get("halt_reason"))?,
+        })
+    })();
+    parsed.ok_or_else(|| damaged(format!("the status {state}/{role}/{halt} makes no sense")))
+}
+
+/// Applies the pure machine to what is stored.
+pub(super) async fn change_status(
+    transaction: &mut Transaction<'static, Postgres>,
+    projection: &str,
+    version: &str,
+    change: &Change,
+) -> Result<Status> {
+    let before = status(transaction, projection, version).await?;
+    let after = before
+        .after(change)
+        .map_err(|source| CatalogError::Refused {
+            projection: projection.to_owned(),
+            version: version.to_owned(),
+            source,
+        })?;
+    sqlx::query(
+        "UPDATE retell.versions SET state = $1, role = $2, halt = $3, halt_reason = $4
+         WHERE projection = $5 AND version = $6",
+    )
+    .bind(after.state.word())
+    .bind(after.role.as_str())
+    .bind(after.halt.word())
+    .bind(after.halt.reason())
+    .bind(projection)
+    .bind(version)
+    .execute(&mut **transaction)
+    .await
+    .map_err(doing("change a version's status"))?;
+    Ok(after)
+}
+
+pub(super) async fn set_promote(
+    transaction: &mut Transaction<'static, Postgres>,
+    projection: &str,
+    version: &str,
+    promote: bool,
+) -> Result<()> {
+    sqlx::query(
+        "UPDATE retell.versions SET promote_when_ready = $1 WHERE projection = $2 AND version = $3",
+    )
+    .bind(promote)
+    .bind(projection)
+    .bind(version)
+    .execute(&mut **transaction)
+    .await
+    .map_err(doing("note a promotion"))?;
+    Ok(())
+}
+
+pub(super) fn parse_version(text: &str) -> Result<semver::Version> {
+    semver::Version::parse(text).map_err(|error| damaged(format!("version `{text}`: {error}")))
+}

@@ -1,0 +1,178 @@
+//! Projections, their versions, and the modules behind them.
+
+use sqlx::{Postgres, Row, Transaction};
+
+use super::builds::{build_of, insert_build};
+use super::status::{change_status, parse_version, set_promote, status_of};
+use super::{PgCatalog, Result, damaged, doing};
+use crate::catalog::{CatalogError, ModuleRecord, NewVersion, Registered, Stage, VersionRecord};
+use crate::lifecycle::state::{Change, State};
+use crate::postgres::Timestamp;
+
+pub(super) async fn projections(catalog: &PgCatalog) -> Result<Vec<String>> {
+    sqlx::query_scalar("SELECT name FROM retell.projections ORDER BY name")
+        .fetch_all(&catalog.pool)
+        .await
+        .map_err(doing("list projections"))
+}
+
+pub(super) async fn versions(catalog: &PgCatalog, projection: &str) -> Result<Vec<VersionRecord>> {
+    // One snapshot for both reads: a swap in between would show a version without a build.
+    let mut snapshot = catalog
+        .pool
+        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await
+        .map_err(doing("list versions"))?;
+    let rows = sqlx::query("SELECT * FROM retell.versions WHERE projection = $1")
+        .bind(projection)
+        .fetch_all(&mut *snapshot)
+        .await
+        .map_err(doing("list versions"))?;
+    let builds = sqlx::query(
+        "SELECT * FROM retell.builds WHERE projection = $1 AND stage IN ('current', 'successor')",
+    )
+    .bind(projection)
+    .fetch_all(&mut *snapshot)
+    .await
+    .map_err(doing("list builds"))?;
+    drop(snapshot);
+    let build = |version: &str, stage: &str| {
+        let found = builds.iter().find(|row| {
+            row.get::<String, _>("version") == version && row.get::<String, _>("stage") == stage
+        });
+        found.map(build_of)
+    };
+    let mut versions = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let text: String = row.get("version");
+        versions.push(VersionRecord {
+            projection: projection.to_owned(),
+            version: parse_version(&text)?,
+            digest: row.get("digest"),
+            status: status_of(row)?,
+            promote_when_ready: row.get("promote_when_ready"),
+            current: build(&text, "current"),
+            successor: build(&text, "successor"),
+        });
+    }
+    versions.sort_by(|a, b| a.version.cmp(&b.version));
+    Ok(versions)
+}
+
+pub(super) async fn module(catalog: &PgCatalog, digest: &str) -> Result<Option<ModuleRecord>> {
+    let row =
+        sqlx::query("SELECT digest, manifest, contract, sdk FROM retell.modules WHERE digest = $1")
+            .bind(digest)
+            .fetch_optional(&catalog.pool)
+            .await
+            .map_err(doing("read a module"))?;
+    row.map(|row| {
+        let manifest = serde_json::from_str(&row.get::<String, _>("manifest"))
+            .map_err(|error| damaged(format!("manifest of module {digest}: {error}")))?;
+        Ok(ModuleRecord {
+            digest: row.get("digest"),
+            manifest,
+            contract: row.get("contract"),
+            sdk: row.get("sdk"),
+        })
+    })
+    .transpose()
+}
+
+pub(super) async fn module_bytes(catalog: &PgCatalog, digest: &str) -> Result<Option<Vec<u8>>> {
+    sqlx::query_scalar("SELECT bytes FROM retell.modules WHERE digest = $1")
+        .bind(digest)
+        .fetch_optional(&catalog.pool)
+        .await
+        .map_err(doing("read a module's bytes"))
+}
+
+pub(super) async fn register(catalog: &PgCatalog, new: NewVersion<'_>) -> Result<Registered> {
+    let (projection, version) = (&new.module.manifest.name, &new.module.manifest.version);
+    let mut transaction = catalog.begin().await?;
+    let there: Option<(String, String)> = sqlx::query_as(
+        "SELECT digest, state FROM retell.versions WHERE projection = $1 AND version = $2",
+    )
+    .bind(projection)
+    .bind(version)
+    .fetch_optional(&mut *transaction)
+    .await
+    .map_err(doing("look for the version"))?;
+    let registered = match there {
+        Some((digest, _)) if digest != new.module.digest => {
+            return Err(CatalogError::OtherModule {
+                projection: projection.clone(),
+                version: version.clone(),
+                digest,
+            });
+        }
+        Some((_, state)) if state != State::Retired.word() => Registered::AlreadyThere,
+        Some(_) => {
+            change_status(&mut transaction, projection, version, &Change::Revive).await?;
+            Registered::Revived
+        }
+        None => {
+            insert_version(&mut transaction, &new).await?;
+            Registered::New
+        }
+    };
+    if registered != Registered::AlreadyThere {
+        insert_build(
+            &mut transaction,
+            projection,
+            version,
+            Stage::Current,
+            new.read_models,
+            new.until,
+            new.now_us,
+        )
+        .await?;
+    }
+    if new.promote_when_ready {
+        set_promote(&mut transaction, projection, version, true).await?;
+    }
+    transaction
+        .commit()
+        .await
+        .map_err(doing("register a version"))?;
+    Ok(registered)
+}
+
+pub(super) async fn insert_version(
+    transaction: &mut Transaction<'static, Postgres>,
+    new: &NewVersion<'_>,
+) -> Result<()> {
+    let module = new.module;
+    let manifest = serde_json::to_string(&module.manifest)
+        .map_err(|error| damaged(format!("the manifest has no JSON form: {error}")))?;
+    sqlx::query("INSERT INTO retell.projections (name) VALUES ($1) ON CONFLICT DO NOTHING")
+        .bind(&module.manifest.name)
+        .execute(&mut **transaction)
+        .await
+        .map_err(doing("register a projection"))?;
+    sqlx::query(
+        "INSERT INTO retell.modules (digest, bytes, manifest, contract, sdk, added_at)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+    )
+    .bind(&module.digest)
+    .bind(new.bytes)
+    .bind(&manifest)
+    .bind(&module.contract)
+    .bind(&module.sdk)
+    .bind(Timestamp(new.now_us))
+    .execute(&mut **transaction)
+    .await
+    .map_err(doing("store a module"))?;
+    sqlx::query(
+        "INSERT INTO retell.versions (projection, version, digest, state, role, halt, created_at)
+         VALUES ($1, $2, $3, 'created', 'none', 'none', $4)",
+    )
+    .bind(&module.manifest.name)
+    .bind(&module.manifest.version)
+    .bind(&module.digest)
+    .bind(Timestamp(new.now_us))
+    .execute(&mut **transaction)
+    .await
+    .map_err(doing("register a version"))?;
+    Ok(())
+}
