@@ -162,6 +162,8 @@ pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result
             }
         }
     };
+    // What applications left beside the log belongs to what is caught up with.
+    host.log.drain_inbox().await?;
     let mut all = Vec::new();
     let mut failed = Vec::new();
     for projection in projections {

@@ -12,6 +12,7 @@ use super::Context;
 use super::session;
 use crate::clock::Stopwatch;
 use crate::lifecycle::{Host, LifecycleError, Scope, Supervisor};
+use crate::log::{Drained, EventLog};
 
 /// How often a host looks after each projection. Following the log does not wait for this.
 const TICK_INTERVAL: Duration = Duration::from_millis(25);
@@ -47,7 +48,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     }
     let (stop, stopped) = watch::channel(false);
     let mut tasks = BTreeMap::new();
+    let draining = tokio::spawn(keep_inbox_empty(host.log.clone()));
     let ended = super::interruptible(find_projections(&host, &mut tasks, &stopped)).await;
+    draining.abort();
     stop.send_replace(true);
     for (_, task) in tasks {
         task.await?;
@@ -58,6 +61,20 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     match ended {
         Err(error) if error.is::<super::printer::Interrupted>() => Ok(()),
         ended => ended,
+    }
+}
+
+/// Moves what comes into the log's inbox into the log. Never ends.
+async fn keep_inbox_empty(log: Arc<dyn EventLog>) {
+    loop {
+        match log.drain_inbox().await {
+            Ok(Drained { rejected: 0, .. }) => {}
+            Ok(Drained { rejected, .. }) => tracing::warn!(
+                "{rejected} rows of retell.inbox could not be events: see retell.inbox_rejected"
+            ),
+            Err(error) => tracing::warn!("{}", crate::error_chain(&error)),
+        }
+        log.inbox_filled().await;
     }
 }
 

@@ -87,6 +87,15 @@ impl Appended {
     }
 }
 
+/// What became of rows of the inbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Whose events are in the log.
+    pub moved: u64,
+    /// Which could not be events, with the reason beside them.
+    pub rejected: u64,
+}
+
 /// Which events [`EventLog::events`] returns; an empty filter lets everything through.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
@@ -158,6 +167,17 @@ pub trait EventLog: Send + Sync {
 
     /// Something to wait on for new events: blocking, for a thread of its own.
     fn watch(&self) -> Result<Box<dyn LogWatch>, LogError>;
+
+    /// Moves what applications left in the log's inbox into the log, each row exactly once. A log
+    /// that has none moves nothing.
+    async fn drain_inbox(&self) -> Result<Drained, LogError> {
+        Ok(Drained::default())
+    }
+
+    /// Returns when it may be time to drain the inbox again; never, where there is none.
+    async fn inbox_filled(&self) {
+        std::future::pending().await
+    }
 
     /// What interrupted imports have left, fewest bytes first. Blocking.
     fn interrupted_imports(&self) -> Result<Vec<ImportProgress>, LogError>;

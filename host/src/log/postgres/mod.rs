@@ -6,6 +6,7 @@ mod copy;
 mod errors;
 mod group;
 mod import;
+mod inbox;
 mod open;
 mod query;
 mod reader;
@@ -26,7 +27,7 @@ use super::check::admit;
 use super::follow::Signal;
 use super::group_commit::GroupCommit;
 use super::{
-    AppendRequest, Appended, EnvelopeParts, EventFilter, EventLog, Head, ImportPlan,
+    AppendRequest, Appended, Drained, EnvelopeParts, EventFilter, EventLog, Head, ImportPlan,
     ImportProgress, LogError, LogImport, LogName, LogReader, LogWatch, OpenMode, TypeFilter, chain,
 };
 use crate::clock::{self, Clock};
@@ -182,6 +183,21 @@ impl EventLog for PgLog {
     fn watch(&self) -> Result<Box<dyn LogWatch>, LogError> {
         let shared = Arc::clone(&self.shared);
         Ok(Box::new(watch::PgWatch::new(shared, self.runtime.clone())))
+    }
+
+    async fn drain_inbox(&self) -> Result<Drained, LogError> {
+        if !query::has_inbox(&self.shared).await? {
+            return Ok(Drained::default());
+        }
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || inbox::drain(&shared))
+            .await
+            .unwrap_or_else(|_| Err(self.thread_is_gone("draining the inbox")))
+    }
+
+    async fn inbox_filled(&self) {
+        watch::begin(&self.shared, &self.runtime);
+        self.shared.listening.inbox_filled().await;
     }
 
     fn interrupted_imports(&self) -> Result<Vec<ImportProgress>, LogError> {

@@ -36,6 +36,14 @@ pub(super) async fn hash_at(shared: &Shared, position: Position) -> Result<Optio
         .map_err(|error| shared.place.explain("reading a hash", error))
 }
 
+/// Whether anything waits in the inbox.
+pub(super) async fn has_inbox(shared: &Shared) -> Result<bool, LogError> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM retell.inbox)")
+        .fetch_one(&shared.pool)
+        .await
+        .map_err(|error| shared.place.explain("looking into the inbox", error))
+}
+
 pub(super) async fn events(
     shared: &Shared,
     filter: &EventFilter,

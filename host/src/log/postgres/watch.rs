@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgListener;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::{Shared, query};
@@ -14,16 +15,23 @@ use crate::log::{LogError, LogWatch};
 
 /// Between two looks that no notification asked for.
 const POLL: Duration = Duration::from_millis(500);
+/// Between two looks into the inbox that no notification asked for.
+const INBOX_POLL: Duration = Duration::from_secs(5);
 /// Between two attempts to reach a server that is away.
 const RETRY: Duration = Duration::from_millis(250);
 /// How long the server may be away before those who wait are told.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The channels that the schema's triggers notify.
+const LOG_CHANNEL: &str = "retell_log";
+const INBOX_CHANNEL: &str = "retell_inbox";
 
 /// What [`listen`] last heard.
 #[derive(Default)]
 pub(super) struct Listening {
     /// Whether somebody listens already.
     began: Mutex<bool>,
+    inbox: Notify,
     /// Since when the server can't be reached, and why.
     trouble: Mutex<Option<(Instant, LogError)>>,
 }
@@ -37,11 +45,7 @@ pub(super) struct PgWatch {
 
 impl PgWatch {
     pub(super) fn new(shared: Arc<Shared>, runtime: Handle) -> Self {
-        let mut began = lock(&shared.listening.began);
-        if !std::mem::replace(&mut *began, true) {
-            runtime.spawn(listen(Arc::downgrade(&shared)));
-        }
-        drop(began);
+        begin(&shared, &runtime);
         Self {
             shared,
             runtime,
@@ -65,6 +69,22 @@ impl LogWatch for PgWatch {
             Some((since, error)) if since.elapsed() > PATIENCE => Err(error.clone()),
             _ => Ok(head),
         }
+    }
+}
+
+/// Has somebody listen for this process, unless somebody does.
+pub(super) fn begin(shared: &Arc<Shared>, runtime: &Handle) {
+    let mut began = lock(&shared.listening.began);
+    if !std::mem::replace(&mut *began, true) {
+        runtime.spawn(listen(Arc::downgrade(shared)));
+    }
+}
+
+impl Listening {
+    /// Returns when something may have come into the inbox.
+    pub(super) async fn inbox_filled(&self) {
+        // Somebody may have written before anybody listened, or a notification may be lost.
+        let _ = tokio::time::timeout(INBOX_POLL, self.inbox.notified()).await;
     }
 }
 
@@ -96,7 +116,7 @@ async fn hear(shared: &Shared, listener: &mut Option<PgListener>) -> Result<(), 
         Some(listener) => listener,
         none => {
             let mut new = PgListener::connect_with(&shared.pool).await?;
-            new.listen("retell_log").await?;
+            new.listen_all([LOG_CHANNEL, INBOX_CHANNEL]).await?;
             none.insert(new)
         }
     };
@@ -106,9 +126,14 @@ async fn hear(shared: &Shared, listener: &mut Option<PgListener>) -> Result<(), 
     shared.signal.announce(position.cast_unsigned());
     if let Ok(heard) = tokio::time::timeout(POLL, listener.try_recv()).await {
         // None: the connection was lost and is made again by the next call.
-        heard?;
+        let mut heard = heard?;
         // One look answers all that came meanwhile.
-        while listener.next_buffered().is_some() {}
+        while let Some(notification) = heard {
+            if notification.channel() == INBOX_CHANNEL {
+                shared.listening.inbox.notify_one();
+            }
+            heard = listener.next_buffered();
+        }
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The conformance suite bound to PostgreSQL, and what only PostgreSQL can get wrong.
 
 mod append_only;
+mod faults;
 mod function;
+mod inbox;
 
 use std::sync::Arc;
 
