@@ -30,6 +30,8 @@ pub const LEASE_RENEWAL_INTERVAL: Duration = Duration::from_secs(4);
 pub const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// … and one step of reading or appending on it. Longer than a writer may wait for the log.
 pub const POSTGRES_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// One statement that may take long: a large flush, an index, a digest.
+pub const POSTGRES_WORK_TIMEOUT: Duration = Duration::from_hours(1);
 /// Between two attempts to find out how a commit ended on a connection that broke.
 pub const POSTGRES_RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Connections of one process for single questions, to one server.

@@ -361,6 +361,7 @@ impl RowSink for Json<'_> {
             self.out.write_all(key.as_bytes())?;
             match cell {
                 Cell::Null => self.out.write_all(b"null")?,
+                Cell::Boolean(value) => write!(self.out, "{value}")?,
                 Cell::Integer(value) => write!(self.out, "{value}")?,
                 // Infinite ones come out as null: JSON has no word for them.
                 Cell::Real(value) => serde_json::to_writer(&mut *self.out, value)?,
@@ -382,6 +383,7 @@ impl Writer for Json<'_> {
 fn text(cell: &Cell<'_>) -> String {
     match cell {
         Cell::Null => String::new(),
+        Cell::Boolean(value) => value.to_string(),
         Cell::Integer(value) => value.to_string(),
         // As JSON and SQL write it: 1.0 and not 1.
         Cell::Real(value) => format!("{value:?}"),

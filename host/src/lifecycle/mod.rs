@@ -126,7 +126,7 @@ impl Host {
             return Ok(());
         }
         Err(ReadModelError::Full {
-            path: path.to_owned(),
+            model: path.into(),
             message: format!(
                 "{} MiB are free, and a replay keeps {} MiB free for appends",
                 free_bytes >> 20,

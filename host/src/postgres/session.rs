@@ -45,11 +45,20 @@ impl Session {
         &mut self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
+        self.run_within(POSTGRES_ANSWER_TIMEOUT, work)
+    }
+
+    /// [`run`](Self::run), for what may take long.
+    pub(crate) fn run_within<T>(
+        &mut self,
+        time: Duration,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
         let runtime = self.runtime.as_ref().expect("only dropping takes it");
         runtime.block_on(async {
-            tokio::time::timeout(POSTGRES_ANSWER_TIMEOUT, work(&mut self.connection))
+            tokio::time::timeout(time, work(&mut self.connection))
                 .await
-                .unwrap_or_else(|_| Err(no_answer(POSTGRES_ANSWER_TIMEOUT)))
+                .unwrap_or_else(|_| Err(no_answer(time)))
         })
     }
 }

@@ -1,52 +1,79 @@
 //! What can go wrong with a read model, whose fault it is, and what to do about it.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::Path;
 
 use retell_contract::{KeyError, RowError};
+
+/// What a read model is called in messages: its file's path, or its server's URL without a password
+/// and its schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelName(pub(super) String);
+
+impl From<&Path> for ModelName {
+    fn from(path: &Path) -> Self {
+        Self(path.display().to_string())
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// An error of a read model. The open transaction, if any, is to be rolled back.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadModelError {
-    #[error("the read model `{path}` exists already")]
-    Exists { path: PathBuf },
-    #[error("there is no read model `{path}`")]
-    Missing { path: PathBuf },
-    #[error("`{path}` is not a read model of retell: {reason}")]
-    NotAReadModel { path: PathBuf, reason: String },
-    #[error("`{path}` is not a read model of retell: it is not an SQLite database")]
-    NotADatabase { path: PathBuf },
-    #[error("the read model `{path}` is another one: its {what} is {found}, not {expected}")]
+    #[error("the read model `{model}` exists already")]
+    Exists { model: ModelName },
+    #[error("there is no read model `{model}`")]
+    Missing { model: ModelName },
+    #[error("`{model}` is not a read model of retell: {reason}")]
+    NotAReadModel { model: ModelName, reason: String },
+    #[error("`{model}` is not a read model of retell: it is not an SQLite database")]
+    NotADatabase { model: ModelName },
+    #[error("the read model `{model}` is another one: its {what} is {found}, not {expected}")]
     Other {
-        path: PathBuf,
+        model: ModelName,
         what: &'static str,
         found: String,
         expected: String,
     },
     #[error(
-        "the read model `{path}` is damaged: the machine went down while it was being replayed, before it was synced"
+        "the read model `{model}` is damaged: the machine went down while it was being replayed, before it was synced"
     )]
-    Unsynced { path: PathBuf },
-    #[error("the read model `{path}` is damaged: {message}")]
-    Malformed { path: PathBuf, message: String },
+    Unsynced { model: ModelName },
+    #[error("the read model `{model}` is damaged: {message}")]
+    Malformed { model: ModelName, message: String },
     #[error(
-        "another host took over the read model `{path}`: it has epoch {theirs}, this host {ours}"
+        "another host took over the read model `{model}`: it has epoch {theirs}, this host {ours}"
     )]
     FencedOff {
-        path: PathBuf,
+        model: ModelName,
         ours: u64,
         theirs: u64,
     },
-    #[error("no space left for the read model `{path}`: {message}")]
-    Full { path: PathBuf, message: String },
-    #[error("the read model `{path}` can't be written: {message}")]
-    NotWritable { path: PathBuf, message: String },
-    #[error("another process holds the read model `{path}` locked")]
-    Locked { path: PathBuf },
+    #[error("no space left for the read model `{model}`: {message}")]
+    Full { model: ModelName, message: String },
+    #[error("the read model `{model}` can't be written: {message}")]
+    NotWritable { model: ModelName, message: String },
+    #[error("the server of the read model `{model}` can't be reached")]
+    Unreachable {
+        model: ModelName,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The views that readers use can't be replaced.
+    #[error("others use views of the read model `{model}` that are to change: {message}")]
+    InUse { model: ModelName, message: String },
+    #[error("another process holds the read model `{model}` locked")]
+    Locked { model: ModelName },
     #[error(
-        "two rows of table `{table}` of the read model `{path}` would share a key or a unique value: {message}"
+        "two rows of table `{table}` of the read model `{model}` would share a key or a unique value: {message}"
     )]
     Conflict {
-        path: PathBuf,
+        model: ModelName,
         table: String,
         message: String,
     },
@@ -78,9 +105,9 @@ pub enum ReadModelError {
     },
     #[error("{doing} while a transaction is open (a defect of retell)")]
     TransactionOpen { doing: &'static str },
-    #[error("could not {doing} the read model `{path}`")]
+    #[error("could not {doing} the read model `{model}`")]
     Storage {
-        path: PathBuf,
+        model: ModelName,
         doing: &'static str,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -126,12 +153,12 @@ impl ReadModelError {
     }
 
     /// The same, said of another path: the one that the user knows.
-    pub(super) fn at(mut self, place: &std::path::Path) -> Self {
+    pub(super) fn at(mut self, place: &Path) -> Self {
         match &mut self {
-            Self::Full { path, .. }
-            | Self::NotWritable { path, .. }
-            | Self::Locked { path }
-            | Self::Storage { path, .. } => place.clone_into(path),
+            Self::Full { model, .. }
+            | Self::NotWritable { model, .. }
+            | Self::Locked { model }
+            | Self::Storage { model, .. } => *model = place.into(),
             _ => {}
         }
         self
@@ -156,6 +183,12 @@ impl ReadModelError {
             }
             Self::NotWritable { .. } => {
                 "check who owns the folder and the file, and whether the file system is mounted read-only"
+            }
+            Self::Unreachable { .. } => {
+                "see that the server runs and that this role may connect; `psql URL` says more"
+            }
+            Self::InUse { .. } => {
+                "drop what depends on them, or build it on the lasting schema of a major, which changes less"
             }
             Self::Locked { .. } => "see what has the file open, for example with `fuser FILE`",
             Self::AfterReplay { .. } => {

@@ -8,31 +8,17 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 mod error;
+pub mod postgres;
+mod provenance;
 pub mod publish;
 pub mod query;
 pub mod sqlite;
 
-pub use error::ReadModelError;
+pub use error::{ModelName, ReadModelError};
+pub use provenance::Provenance;
 pub use retell_contract::manifest::KEY_INDEX;
 
 use crate::event::{Hash, Position};
-
-/// What a read model says of its origin. It is written once and compared at every open.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Provenance {
-    pub projection: String,
-    /// Semver of the module's manifest.
-    pub version: String,
-    /// The catalog's number of the build that this is.
-    pub build: i64,
-    /// SHA-256 of the module, hexadecimal.
-    pub module_digest: String,
-    /// Version of the SDK the module was built with.
-    pub sdk: String,
-    /// Version of the contract the module was built for.
-    pub contract: String,
-    pub log_id: String,
-}
 
 /// How far a read model is: the last position applied, and the log's hash up to there.
 ///

@@ -1,8 +1,9 @@
 //! Read-only SQL on one read model: what goes in, what comes out, and what is refused.
 //!
-//! A query sees one read model and can change nothing: the connection is read-only, and an
-//! authorizer refuses everything but reading, whatever it hides in. Rows stream to a [`RowSink`], so
-//! a result may be larger than memory.
+//! A query sees one read model and can change nothing. How, is the backend's: in SQLite the connection
+//! is read-only, and an authorizer refuses everything but reading, whatever it hides in; in PostgreSQL
+//! it runs as a role that can only read, in a transaction that can't write. Rows stream to a
+//! [`RowSink`], so a result may be larger than memory.
 
 use std::borrow::Cow;
 use std::io;
@@ -16,6 +17,7 @@ use crate::limits;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell<'a> {
     Null,
+    Boolean(bool),
     Integer(i64),
     Real(f64),
     /// Bytes that are no UTF-8 were replaced.
@@ -100,7 +102,7 @@ impl QueryError {
             ),
             Self::ManyStatements => Some("run them one by one".to_owned()),
             Self::Empty => Some(
-                "list the tables with: SELECT name FROM sqlite_schema WHERE type = 'table'".to_owned(),
+                "for example: SELECT * FROM retell_read_model".to_owned(),
             ),
             Self::Parameter { .. } => Some("write the value into the SQL".to_owned()),
             Self::TooLong { .. } => Some(

@@ -34,20 +34,20 @@ impl Doing {
 
 /// Sorts an error of SQLite by what the operator has to know.
 pub(super) fn fault(path: &Path, doing: Doing, error: rusqlite::Error) -> ReadModelError {
-    let path = path.to_owned();
+    let model = path.into();
     let message = error.to_string();
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => ReadModelError::Full { path, message },
+        Some(ErrorCode::DiskFull) => ReadModelError::Full { model, message },
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            ReadModelError::NotWritable { path, message }
+            ReadModelError::NotWritable { model, message }
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            ReadModelError::Locked { path }
+            ReadModelError::Locked { model }
         }
-        Some(ErrorCode::DatabaseCorrupt) => ReadModelError::Malformed { path, message },
-        Some(ErrorCode::NotADatabase) => ReadModelError::NotADatabase { path },
+        Some(ErrorCode::DatabaseCorrupt) => ReadModelError::Malformed { model, message },
+        Some(ErrorCode::NotADatabase) => ReadModelError::NotADatabase { model },
         _ => ReadModelError::Storage {
-            path,
+            model,
             doing: doing.verb(),
             source: error.into(),
         },
@@ -57,17 +57,17 @@ pub(super) fn fault(path: &Path, doing: Doing, error: rusqlite::Error) -> ReadMo
 /// An error of the file system around the read model.
 pub(super) fn io_fault(path: &Path, doing: Doing, error: std::io::Error) -> ReadModelError {
     use std::io::ErrorKind;
-    let path = path.to_owned();
+    let model = path.into();
     let message = error.to_string();
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            ReadModelError::Full { path, message }
+            ReadModelError::Full { model, message }
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotADirectory => {
-            ReadModelError::NotWritable { path, message }
+            ReadModelError::NotWritable { model, message }
         }
         _ => ReadModelError::Storage {
-            path,
+            model,
             doing: doing.verb(),
             source: error.into(),
         },

@@ -183,7 +183,7 @@ impl SqliteReadModel {
         if stored.cast_unsigned() != self.epoch {
             self.roll_back();
             return Err(ReadModelError::FencedOff {
-                path: self.path.clone(),
+                model: self.path.as_path().into(),
                 ours: self.epoch,
                 theirs: stored.cast_unsigned(),
             });
@@ -374,7 +374,7 @@ fn read_fault(path: &Path, error: rows::RowReadError) -> ReadModelError {
     match error {
         rows::RowReadError::Sqlite(error) => fault(path, Doing::Read, error),
         rows::RowReadError::Foreign(error) => ReadModelError::Malformed {
-            path: path.to_owned(),
+            model: path.into(),
             message: error.to_string(),
         },
     }

@@ -33,9 +33,7 @@ pub(super) fn create(
     time: i64,
 ) -> Result<Connection, ReadModelError> {
     let io = |error| io_fault(path, Doing::Create, error);
-    let exists = || ReadModelError::Exists {
-        path: path.to_owned(),
-    };
+    let exists = || ReadModelError::Exists { model: path.into() };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(io)?;
     }
@@ -159,24 +157,20 @@ fn open_once(
 ) -> Result<(Connection, Stored), ReadModelError> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     if is_blank(path).map_err(|error| io_fault(path, Doing::Open, error))? {
-        return Err(ReadModelError::Unsynced {
-            path: path.to_owned(),
-        });
+        return Err(ReadModelError::Unsynced { model: path.into() });
     }
     let stored = provenance::read(&connection, path)?;
-    provenance::compare(path, &stored.status.provenance, expected)?;
+    stored.status.provenance.check(expected, path.into())?;
     let boot = boot_id();
     if stored.unsynced_boot.is_some() && stored.unsynced_boot != boot {
-        return Err(ReadModelError::Unsynced {
-            path: path.to_owned(),
-        });
+        return Err(ReadModelError::Unsynced { model: path.into() });
     }
     for table in tables {
         let has = provenance::has_table(&connection, &table.name)
             .map_err(|error| fault(path, Doing::Open, error))?;
         if !has {
             return Err(ReadModelError::Malformed {
-                path: path.to_owned(),
+                model: path.into(),
                 message: format!("its table `{}` is missing", table.name),
             });
         }
@@ -221,7 +215,7 @@ pub(super) fn take_over(
     let stored = result.map_err(|error| fault(path, Doing::Open, error))?;
     if stored > epoch {
         return Err(ReadModelError::FencedOff {
-            path: path.to_owned(),
+            model: path.into(),
             ours: epoch,
             theirs: stored,
         });
@@ -298,14 +292,12 @@ pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, ReadM
         Ok(found) if found.is_file() => {}
         Ok(_) => {
             return Err(ReadModelError::NotAReadModel {
-                path: path.to_owned(),
+                model: path.into(),
                 reason: "it is not a file".to_owned(),
             });
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(ReadModelError::Missing {
-                path: path.to_owned(),
-            });
+            return Err(ReadModelError::Missing { model: path.into() });
         }
         Err(error) => return Err(io_fault(path, Doing::Open, error)),
     }

@@ -110,7 +110,7 @@ pub(super) fn update_checkpoint(
 /// Reads the row; the error says why the file is not a read model.
 pub(super) fn read(connection: &Connection, path: &Path) -> Result<Stored, ReadModelError> {
     let not_ours = |reason: &str| ReadModelError::NotAReadModel {
-        path: path.to_owned(),
+        model: path.into(),
         reason: reason.to_owned(),
     };
     if !has_table(connection, TABLE).map_err(|error| fault(path, Doing::Open, error))? {
@@ -158,32 +158,4 @@ pub(super) fn has_table(connection: &Connection, name: &str) -> rusqlite::Result
     connection
         .prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?
         .exists([name])
-}
-
-/// Refuses a read model of another build, module or log, and says which.
-pub(super) fn compare(
-    path: &Path,
-    stored: &Provenance,
-    expected: &Provenance,
-) -> Result<(), ReadModelError> {
-    let build = [stored.build.to_string(), expected.build.to_string()];
-    let fields: [(&'static str, &str, &str); 5] = [
-        ("projection", &stored.projection, &expected.projection),
-        ("version", &stored.version, &expected.version),
-        ("build", &build[0], &build[1]),
-        ("module", &stored.module_digest, &expected.module_digest),
-        ("log", &stored.log_id, &expected.log_id),
-    ];
-    match fields
-        .into_iter()
-        .find(|(_, found, wanted)| found != wanted)
-    {
-        None => Ok(()),
-        Some((what, found, wanted)) => Err(ReadModelError::Other {
-            path: path.to_owned(),
-            what,
-            found: found.to_owned(),
-            expected: wanted.to_owned(),
-        }),
-    }
 }

@@ -100,7 +100,7 @@ impl SqliteReadModel {
         }
         if open::has_journal(&self.path) {
             return Err(ReadModelError::Locked {
-                path: self.path.clone(),
+                model: self.path.as_path().into(),
             });
         }
         fs::rename(next, &self.path).map_err(fault)?;

@@ -112,7 +112,7 @@ impl SqliteReadModel {
     fn write_fault(&self, table: &TableSql, error: rusqlite::Error) -> ReadModelError {
         if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) {
             return ReadModelError::Conflict {
-                path: self.path.clone(),
+                model: self.path.as_path().into(),
                 table: table.name.clone(),
                 message: error.to_string(),
             };

@@ -72,7 +72,7 @@ impl<'t> TableFill<'t> {
             if old.key == change.key {
                 if change.fresh {
                     return Err(ReadModelError::Conflict {
-                        path: path.to_owned(),
+                        model: path.into(),
                         table: self.table.name.clone(),
                         message: "a row that should be new is there already".to_owned(),
                     });

@@ -86,7 +86,7 @@ impl<'c> OldRows<'c> {
         self.record.clear();
         self.record.extend_from_slice(record);
         self.read_key().ok_or_else(|| ReadModelError::Malformed {
-            path: self.path.to_owned(),
+            model: self.path.into(),
             message: format!("a row of table `{}` has no key", self.table.name),
         })
     }

@@ -1,0 +1,320 @@
+//! The names by which programs read from a server: the schema `articles` for the live version, and
+//! `articles_v2` for major 2. They hold views of the tables of a build, put in place in one
+//! transaction, so that a reader finds the old read model or the new one and never neither.
+//!
+//! The catalog is the truth; these views follow it. What others built on them is never dropped.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+
+use super::fault::{Doing, fault};
+use super::place::SchemaPlace;
+use super::schema::{literal, quote};
+use crate::limits::POSTGRES_WORK_TIMEOUT;
+use crate::postgres::{Failure, ServerUrl, Session, failure};
+use crate::read_model::{ModelName, ReadModelError};
+
+/// How long a switch waits for a lock at a time: a lock that waits makes all readers wait behind it.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+/// Between two attempts to get the locks …
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// … and how long it is attempted.
+const LOCK_PATIENCE: Duration = Duration::from_secs(15);
+/// Begins the comment by which a schema of views is known as one of ours.
+const MARK: &str = "retell views: ";
+
+/// The views of one projection on one server.
+#[derive(Debug, Clone)]
+pub struct Views {
+    server: ServerUrl,
+    projection: String,
+    log_id: String,
+}
+
+/// The columns of a table or view, with their types.
+type Columns = Vec<(String, String)>;
+
+/// What somebody may do with a view: who, what, on which column if on one, and whether they may pass
+/// it on.
+struct Grant {
+    grantee: String,
+    privilege: String,
+    column: Option<String>,
+    grantable: bool,
+}
+
+impl Views {
+    pub fn new(server: &ServerUrl, projection: &str, log_id: &str) -> Self {
+        Self {
+            server: server.clone(),
+            projection: projection.to_owned(),
+            log_id: log_id.to_owned(),
+        }
+    }
+
+    /// What the schema of the live version, or of a major, is called.
+    pub fn schema(projection: &str, major: Option<u64>) -> String {
+        major.map_or_else(
+            || projection.to_owned(),
+            |major| format!("{projection}_v{major}"),
+        )
+    }
+
+    /// Makes the views exactly those wanted: schemas of views, each with the build that it shows.
+    pub fn follow(&self, wanted: &[(String, SchemaPlace)]) -> Result<(), ReadModelError> {
+        self.attempt(wanted, true)
+    }
+
+    /// Finds out whether [`follow`](Self::follow) would succeed, and changes nothing.
+    pub fn check(&self, wanted: &[(String, SchemaPlace)]) -> Result<(), ReadModelError> {
+        self.attempt(wanted, false)
+    }
+
+    fn attempt(
+        &self,
+        wanted: &[(String, SchemaPlace)],
+        for_good: bool,
+    ) -> Result<(), ReadModelError> {
+        let name = ModelName(format!("{}#{}", self.server, self.projection));
+        let explain = |error: sqlx::Error| explain(&name, error);
+        let mut session = Session::open(&self.server).map_err(explain)?;
+        let began = Instant::now();
+        loop {
+            let done = session.run_within(POSTGRES_WORK_TIMEOUT, async |connection| {
+                let mut transaction = connection.begin().await?;
+                let done = self.in_transaction(&mut transaction, wanted).await?;
+                match (&done, for_good) {
+                    (Ok(()), true) => transaction.commit().await?,
+                    _ => transaction.rollback().await?,
+                }
+                Ok(done)
+            });
+            match done {
+                Err(error)
+                    if failure(&error) == Failure::Busy && began.elapsed() < LOCK_PATIENCE =>
+                {
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                done => return done.map_err(explain)?,
+            }
+        }
+    }
+
+    async fn in_transaction(
+        &self,
+        connection: &mut PgConnection,
+        wanted: &[(String, SchemaPlace)],
+    ) -> Result<Result<(), ReadModelError>, sqlx::Error> {
+        let timeout = format!("SET LOCAL lock_timeout = {}", LOCK_TIMEOUT.as_millis());
+        run(connection, timeout).await?;
+        for (schema, build) in wanted {
+            if let Err(refused) = self.take_schema(connection, schema).await? {
+                return Ok(Err(refused));
+            }
+            self.show(connection, schema, build).await?;
+        }
+        for schema in self.ours(connection).await? {
+            if !wanted.iter().any(|(kept, _)| *kept == schema) {
+                for view in relations(connection, &schema).await?.into_keys() {
+                    run(connection, drop_view(&schema, &view)).await?;
+                }
+                run(connection, format!("DROP SCHEMA {}", quote(&schema))).await?;
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn mark(&self) -> String {
+        format!("{MARK}{} of the log {}", self.projection, self.log_id)
+    }
+
+    /// The schemas of views of this projection that there are.
+    async fn ours(&self, connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+        sqlx::query_scalar(
+            "SELECT nspname::text FROM pg_namespace
+             WHERE obj_description(oid, 'pg_namespace') = $1 ORDER BY 1",
+        )
+        .bind(self.mark())
+        .fetch_all(connection)
+        .await
+    }
+
+    /// Makes the schema, or makes sure that it is this projection's.
+    async fn take_schema(
+        &self,
+        connection: &mut PgConnection,
+        schema: &str,
+    ) -> Result<Result<(), ReadModelError>, sqlx::Error> {
+        let found: Option<Option<String>> = sqlx::query_scalar(
+            "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = $1",
+        )
+        .bind(schema)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let reason = match found {
+            None => {
+                run(connection, format!("CREATE SCHEMA {}", quote(schema))).await?;
+                let mark = literal(&self.mark());
+                let comment = format!("COMMENT ON SCHEMA {} IS {mark}", quote(schema));
+                run(connection, comment).await?;
+                return Ok(Ok(()));
+            }
+            Some(Some(comment)) if comment == self.mark() => return Ok(Ok(())),
+            Some(Some(comment)) if comment.starts_with(MARK) => {
+                format!("it holds the views of {}", &comment[MARK.len()..])
+            }
+            Some(_) => "it is not marked as one of retell's".to_owned(),
+        };
+        Ok(Err(ReadModelError::NotAReadModel {
+            model: ModelName(format!("{}#{schema}", self.server)),
+            reason,
+        }))
+    }
+
+    /// Makes the schema's views those of the build's tables and views.
+    async fn show(
+        &self,
+        connection: &mut PgConnection,
+        schema: &str,
+        build: &SchemaPlace,
+    ) -> Result<(), sqlx::Error> {
+        let wanted = relations(connection, build.schema()).await?;
+        let there = relations(connection, schema).await?;
+        for gone in there.keys().filter(|name| !wanted.contains_key(*name)) {
+            run(connection, drop_view(schema, gone)).await?;
+        }
+        for (name, columns) in &wanted {
+            // A view can be replaced where it keeps its columns, and gets more behind them.
+            let before = there.get(name);
+            let is_replaced = before.is_some_and(|before| columns.starts_with(before));
+            let mut grants = Vec::new();
+            if before.is_some() && !is_replaced {
+                grants = grants_on(connection, schema, name).await?;
+                run(connection, drop_view(schema, name)).await?;
+            }
+            let listed: Vec<String> = columns.iter().map(|(column, _)| quote(column)).collect();
+            let view = format!("{}.{}", quote(schema), quote(name));
+            let create = format!(
+                "CREATE OR REPLACE VIEW {view} AS SELECT {} FROM {}.{}",
+                listed.join(", "),
+                build.quoted(),
+                quote(name)
+            );
+            run(connection, create).await?;
+            for grant in grants {
+                let still_there = |it: &String| columns.iter().any(|(name, _)| name == it);
+                if grant.column.as_ref().is_none_or(still_there) {
+                    run(connection, grant.sql(&view)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Grant {
+    fn sql(&self, view: &str) -> String {
+        let column = self
+            .column
+            .as_ref()
+            .map_or(String::new(), |column| format!(" ({})", quote(column)));
+        let option = if self.grantable {
+            " WITH GRANT OPTION"
+        } else {
+            ""
+        };
+        format!(
+            "GRANT {}{column} ON {view} TO {}{option}",
+            self.privilege, self.grantee
+        )
+    }
+}
+
+fn drop_view(schema: &str, view: &str) -> String {
+    format!("DROP VIEW {}.{}", quote(schema), quote(view))
+}
+
+async fn run(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Tables and views of a schema, by name.
+async fn relations(
+    connection: &mut PgConnection,
+    schema: &str,
+) -> Result<BTreeMap<String, Columns>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT c.relname::text, a.attname::text,
+                format_type(a.atttypid, a.atttypmod) || coalesce(' COLLATE ' || l.collname, '')
+         FROM pg_class c
+         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+         LEFT JOIN pg_collation l ON l.oid = a.attcollation
+         WHERE c.relnamespace = to_regnamespace(quote_ident($1))
+             AND c.relkind IN ('r', 'v', 'm', 'p')
+         ORDER BY c.relname, a.attnum",
+    )
+    .bind(schema)
+    .fetch_all(connection)
+    .await?;
+    let mut found: BTreeMap<String, Columns> = BTreeMap::new();
+    for row in rows {
+        let columns = found.entry(row.try_get(0)?).or_default();
+        columns.push((row.try_get(1)?, row.try_get(2)?));
+    }
+    Ok(found)
+}
+
+/// What others than the owner may do with a view.
+async fn grants_on(
+    connection: &mut PgConnection,
+    schema: &str,
+    view: &str,
+) -> Result<Vec<Grant>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END,
+                a.privilege_type, NULL::text, a.is_grantable
+         FROM pg_class c, aclexplode(c.relacl) a
+         WHERE c.oid = to_regclass($1) AND a.grantee <> c.relowner
+         UNION ALL
+         SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END,
+                a.privilege_type, t.attname::text, a.is_grantable
+         FROM pg_class c, pg_attribute t, aclexplode(t.attacl) a
+         WHERE c.oid = to_regclass($1) AND t.attrelid = c.oid AND a.grantee <> c.relowner",
+    )
+    .bind(format!("{}.{}", quote(schema), quote(view)))
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Grant {
+                grantee: row.try_get(0)?,
+                privilege: row.try_get(1)?,
+                column: row.try_get(2)?,
+                grantable: row.try_get(3)?,
+            })
+        })
+        .collect()
+}
+
+fn explain(name: &ModelName, error: sqlx::Error) -> ReadModelError {
+    let in_use = error.as_database_error().and_then(|database| {
+        let database = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?;
+        // Other objects depend on it; the detail names them.
+        (database.code() == "2BP01").then(|| {
+            let detail = database.detail().unwrap_or_default().replace('\n', ", ");
+            format!("{}: {detail}", database.message())
+        })
+    });
+    match in_use {
+        Some(message) => ReadModelError::InUse {
+            model: name.clone(),
+            message,
+        },
+        None => fault(name, Doing::Publish, error),
+    }
+}
