@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use crate::postgres::{ServerUrl, ServerUrlError};
 
@@ -21,7 +22,7 @@ pub struct Flags {
     /// Another event log: `sqlite:///path/to/log.db` or `postgres://ROLE@SERVER/DATABASE`
     #[arg(long, global = true, value_name = "URL", env = "RETELL_LOG")]
     pub log: Option<String>,
-    /// Where new versions get their read models: a folder
+    /// Where new versions get their read models: a folder, or `postgres://ROLE@SERVER/DATABASE`
     #[arg(long, global = true, value_name = "URL", env = "RETELL_READ_MODELS")]
     pub read_models: Option<String>,
     /// Threads that read ahead for replays, 0 for none [default: one per core]
@@ -48,9 +49,11 @@ pub enum ConfigError {
     #[error(transparent)]
     Server(#[from] ServerUrlError),
     #[error(
-        "the read models' place `{url}` is not one that this build understands: it takes a folder"
+        "the read models' place `{url}` is neither a folder nor postgres://ROLE@SERVER/DATABASE"
     )]
     ReadModelsUrl { url: String },
+    #[error("the read models' URL {url} has its password in it, and the catalog remembers the URL")]
+    Password { url: String },
 }
 
 /// Where an event log is.
@@ -71,13 +74,45 @@ impl fmt::Display for LogPlace {
     }
 }
 
+/// Where read models go.
+#[derive(Debug, Clone)]
+pub enum ReadModelsPlace {
+    Folder(PathBuf),
+    /// Without a password in it: the catalog keeps it.
+    Server(ServerUrl),
+}
+
+impl FromStr for ReadModelsPlace {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        if ServerUrl::is_meant(text) {
+            let url: ServerUrl = text.parse()?;
+            if url.has_password() {
+                return Err(ConfigError::Password {
+                    url: url.to_string(),
+                });
+            }
+            return Ok(Self::Server(url));
+        }
+        if text.contains("://") {
+            return Err(ConfigError::ReadModelsUrl {
+                url: text.to_owned(),
+            });
+        }
+        Ok(Self::Folder(PathBuf::from(text)))
+    }
+}
+
 /// One instance: where its log, its read models and its cache are.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub data: PathBuf,
     pub log: LogPlace,
     /// New builds get their databases here; a build remembers its own.
-    pub read_models: PathBuf,
+    pub read_models: ReadModelsPlace,
+    /// Whether that was said, or is the default.
+    pub read_models_chosen: bool,
     /// That read ahead for replays; none: as many as there are cores.
     pub threads: Option<usize>,
 }
@@ -93,18 +128,29 @@ impl Config {
             },
         };
         let read_models = match &flags.read_models {
-            None => flags.data.join("read-models"),
-            Some(url) if url.contains("://") => {
-                return Err(ConfigError::ReadModelsUrl { url: url.clone() });
-            }
-            Some(folder) => PathBuf::from(folder),
+            None => ReadModelsPlace::Folder(flags.data.join("read-models")),
+            Some(place) => place.parse()?,
         };
         Ok(Self {
             data: flags.data.clone(),
             log,
             read_models,
+            read_models_chosen: flags.read_models.is_some(),
             threads: flags.threads.map(usize::from),
         })
+    }
+
+    /// Where read models shall go, if that was said: an absolute folder, or a URL.
+    pub fn chosen_read_models(&self) -> std::io::Result<Option<String>> {
+        if !self.read_models_chosen {
+            return Ok(None);
+        }
+        Ok(Some(match &self.read_models {
+            ReadModelsPlace::Folder(folder) => {
+                std::path::absolute(folder)?.to_string_lossy().into_owned()
+            }
+            ReadModelsPlace::Server(url) => url.to_string(),
+        }))
     }
 
     /// Compiled modules; may be deleted at any time.

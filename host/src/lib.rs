@@ -20,6 +20,7 @@ pub mod replay;
 mod sqlite_format;
 #[cfg(test)]
 #[path = "../../tests/support/cluster.rs"]
+#[allow(dead_code, reason = "these tests need only some of it")]
 mod test_cluster;
 pub mod wasm;
 

@@ -29,7 +29,7 @@ pub const LEASE_RENEWAL_INTERVAL: Duration = Duration::from_secs(4);
 /// How long making a connection to a PostgreSQL server may take …
 pub const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// … and one step of reading or appending on it. Longer than a writer may wait for the log.
-pub const POSTGRES_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+pub const POSTGRES_ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// One statement that may take long: a large flush, an index, a digest.
 pub const POSTGRES_WORK_TIMEOUT: Duration = Duration::from_hours(1);
 /// Between two attempts to find out how a commit ended on a connection that broke.

@@ -11,6 +11,7 @@ use retell::lifecycle::state::{Halt, State};
 use retell::lifecycle::{Access, Host, Places, Scope, View};
 use retell::log::OpenMode;
 use retell::log::sqlite::SqliteLog;
+use retell::read_model::{ReadModelPlace, ReadModels};
 use retell::replay::{Feed, FeedSettings, Settings};
 use retell::wasm::{Engine, Module};
 use tempfile::TempDir;
@@ -62,7 +63,7 @@ impl Instance {
             settings: Settings::default(),
             places: Places {
                 home: folder.path().to_owned(),
-                read_models: "read-models".into(),
+                read_models: ReadModels::Folder("read-models".into()),
                 links: folder.path().join("read-models"),
             },
         };
@@ -97,7 +98,7 @@ impl Instance {
         let mut access = Access::new(host.clone(), &record.manifest.name, scope);
         let build = access.until(|view| ended(view, &version)).await??;
         Ok(Deployed {
-            model: host.places.of_build(&build),
+            model: host.places.home.join(&build.location),
             access,
         })
     }
@@ -119,9 +120,10 @@ fn ended(view: &View, version: &semver::Version) -> Option<anyhow::Result<retell
 
 /// Fails unless the whole log is in the read model.
 pub(crate) fn check_complete(model: &Path, head: u64) -> anyhow::Result<()> {
-    let seen = retell::lifecycle::observe(model, head).context("there is no read model")?;
-    if seen.position != head {
-        bail!("the read model is at {}, the log at {head}", seen.position);
+    let place = ReadModelPlace::File(model.to_owned());
+    let position = place.status()?.checkpoint.position;
+    if position != head {
+        bail!("the read model is at {position}, the log at {head}");
     }
     Ok(())
 }

@@ -328,7 +328,7 @@ fn read_models_elsewhere_are_remembered() {
     let url = it.shows(&["--read-models", "mysql://server/db", "deploy", &file]);
     insta::assert_snapshot!(url, @r#"
     exit 2
-    error: the read models' place `mysql://server/db` is not one that this build understands: it takes a folder
+    error: the read models' place `mysql://server/db` is neither a folder nor postgres://ROLE@SERVER/DATABASE
     "#);
 }
 
@@ -354,7 +354,7 @@ fn a_log_elsewhere() {
     assert!(it.path("retell-data/read-models/ticks/live.db").exists());
     insta::assert_snapshot!(it.shows(&["--log", "mysql://server/db", "status"]), @r#"
     exit 2
-    error: the log URL `mysql://server/db` is not one that this build understands: it takes sqlite:///path/to/log.db
+    error: the log URL `mysql://server/db` is neither sqlite:///path/to/log.db nor postgres://ROLE@SERVER/DATABASE
     "#);
 }
 

@@ -1,6 +1,8 @@
 //! The command line through the real binary. One test binary for all topics: each one links the
 //! whole host, which takes longer than running it.
 
+#[path = "../support/scripted.rs"]
+mod scripts;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -155,7 +155,7 @@ fn mistakes_are_shown_with_their_place() {
     assert_snapshot!(instance.fails(" -- nothing"), @r"
     1
     error: the query is empty
-      hint: list the tables with: SELECT name FROM sqlite_schema WHERE type = 'table'
+      hint: for example: SELECT * FROM retell_read_model
     ");
     assert_snapshot!(instance.fails("SELECT :id"), @r"
     1

@@ -2,7 +2,7 @@
 
 use crate::instance::Instance;
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "append",
     "build",
     "catch-up",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 20] = [
     "init",
     "inspect",
     "migrate",
+    "move",
     "pause",
     "promote",
     "query",
@@ -44,6 +45,7 @@ fn all_commands_are_listed() {
       deploy       Deploy a module: register it, replay the log into a fresh read model, and switch if asked to
       digest       Print the position of a read model and the digest of its tables' content
       inspect      Show a module's manifest, digest, size, contract and tables
+      move         Bring a version to another server or folder
       pause        Stop working on a version; queries go on with what it has
       promote      Make a version live: queries get it from now on
       query        Run read-only SQL on one read model
@@ -62,8 +64,8 @@ fn all_commands_are_listed() {
 
     Options of every command:
           --data <DIR>         Folder of the instance: `log.db`, `read-models/` and `cache/` [env: RETELL_DATA=] [default: ./retell-data]
-          --log <URL>          Another event log: `sqlite:///path/to/log.db` [env: RETELL_LOG=]
-          --read-models <URL>  Where new versions get their read models: a folder [env: RETELL_READ_MODELS=]
+          --log <URL>          Another event log: `sqlite:///path/to/log.db` or `postgres://ROLE@SERVER/DATABASE` [env: RETELL_LOG=]
+          --read-models <URL>  Where new versions get their read models: a folder, or `postgres://ROLE@SERVER/DATABASE` [env: RETELL_READ_MODELS=]
           --threads <N>        Threads that read ahead for replays, 0 for none [default: one per core] [env: RETELL_THREADS=]
           --json               Print data as JSON
       -q, --quiet              Say less on stderr
@@ -130,12 +132,12 @@ fn help_of_the_lifecycle() {
 
     Options of every command:
           --log <URL>
-              Another event log: `sqlite:///path/to/log.db`
+              Another event log: `sqlite:///path/to/log.db` or `postgres://ROLE@SERVER/DATABASE`
               
               [env: RETELL_LOG=]
 
           --read-models <URL>
-              Where new versions get their read models: a folder
+              Where new versions get their read models: a folder, or `postgres://ROLE@SERVER/DATABASE`
               
               [env: RETELL_READ_MODELS=]
 
@@ -175,8 +177,8 @@ fn help_of_the_lifecycle() {
       -V, --version       Print version
 
     Options of every command:
-          --log <URL>          Another event log: `sqlite:///path/to/log.db` [env: RETELL_LOG=]
-          --read-models <URL>  Where new versions get their read models: a folder [env: RETELL_READ_MODELS=]
+          --log <URL>          Another event log: `sqlite:///path/to/log.db` or `postgres://ROLE@SERVER/DATABASE` [env: RETELL_LOG=]
+          --read-models <URL>  Where new versions get their read models: a folder, or `postgres://ROLE@SERVER/DATABASE` [env: RETELL_READ_MODELS=]
           --threads <N>        Threads that read ahead for replays, 0 for none [default: one per core] [env: RETELL_THREADS=]
           --json               Print data as JSON
       -q, --quiet              Say less on stderr
@@ -203,8 +205,8 @@ fn help_of_the_lifecycle() {
       -V, --version              Print version
 
     Options of every command:
-          --log <URL>          Another event log: `sqlite:///path/to/log.db` [env: RETELL_LOG=]
-          --read-models <URL>  Where new versions get their read models: a folder [env: RETELL_READ_MODELS=]
+          --log <URL>          Another event log: `sqlite:///path/to/log.db` or `postgres://ROLE@SERVER/DATABASE` [env: RETELL_LOG=]
+          --read-models <URL>  Where new versions get their read models: a folder, or `postgres://ROLE@SERVER/DATABASE` [env: RETELL_READ_MODELS=]
           --threads <N>        Threads that read ahead for replays, 0 for none [default: one per core] [env: RETELL_THREADS=]
           --json               Print data as JSON
       -q, --quiet              Say less on stderr
@@ -307,7 +309,7 @@ fn wrong_usage() {
     "#);
     insta::assert_snapshot!(it.shows(&["--log", "log.db", "status"]), @r#"
     exit 2
-    error: the log URL `log.db` is not one that this build understands: it takes sqlite:///path/to/log.db
+    error: the log URL `log.db` is neither sqlite:///path/to/log.db nor postgres://ROLE@SERVER/DATABASE
     "#);
     assert!(!it.path("retell-data").exists());
 }

@@ -79,7 +79,7 @@ pub(crate) async fn host(folder: &Path) -> Arc<Host> {
         settings: Settings::default(),
         places: Places {
             home: folder.to_owned(),
-            read_models: "read-models".into(),
+            read_models: retell::read_model::ReadModels::Folder("read-models".into()),
             links: folder.join("read-models"),
         },
     })

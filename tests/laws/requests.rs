@@ -162,6 +162,7 @@ fn a_replay_that_was_begun_goes_on() {
         let replay = Request::Replay {
             version: SECOND,
             until: None,
+            to: None,
         };
         let done = abandoned(&host, replay.clone(), Some(replay)).await;
         let Ok(Done::ReplayBegun { build }) = done else {

@@ -176,7 +176,7 @@ fn readers_never_go_back_and_a_rollback_builds_nothing() {
         let path = |version: &Version| {
             let build = view.version(version)?.current.as_ref()?;
             let there = view.progress.get(&build.id)?.position == head;
-            there.then(|| host.places.of_build(build))
+            there.then(|| host.places.home.join(&build.location))
         };
         Some([path(&FIRST)?, path(&SECOND)?])
     }));

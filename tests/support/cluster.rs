@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const SUPERVISE: &str = r#"
 folder=$1 bin=$2
 "$bin/initdb" -D "$folder/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$folder/log" 2>&1 &&
-"$bin/pg_ctl" start -w -D "$folder/data" -l "$folder/log" -o "-k $folder -c listen_addresses='' -c fsync=off -c max_connections=200" >>"$folder/log" 2>&1 &&
+printf "%s\n" "unix_socket_directories = '$folder'" "listen_addresses = ''" "fsync = off" "max_connections = 200" >>"$folder/data/postgresql.conf" &&
+"$bin/pg_ctl" start -w -D "$folder/data" -l "$folder/log" >>"$folder/log" 2>&1 &&
 echo ready || { cat "$folder/log" >&2; exit 1; }
 cat >/dev/null
 "$bin/pg_ctl" stop -m immediate -D "$folder/data" >/dev/null 2>&1
@@ -28,14 +29,21 @@ pub(crate) struct Cluster {
 
 /// The cluster of this process.
 pub(crate) fn cluster() -> &'static Cluster {
-    static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+    static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::new);
     &CLUSTER
 }
 
 impl Cluster {
-    fn start() -> Self {
+    /// One more, for a test that does to it what others would not survive.
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         let bin = programs();
-        let folder = std::env::temp_dir().join(format!("retell-pg-{}", std::process::id()));
+        let name = format!(
+            "retell-pg-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).expect("a folder for the cluster");
         let mut shell = as_postgres(&folder);
         let mut supervisor = shell
@@ -101,20 +109,32 @@ impl Cluster {
 
     /// As a crash of the server would: nothing is written before it goes.
     pub(crate) fn restart_immediately(&self) {
-        let data = self.folder.join("data");
+        self.control(&["restart", "-w", "-m", "immediate"]);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.control(&["stop", "-w", "-m", "fast"]);
+    }
+
+    /// After [`stop`](Self::stop).
+    pub(crate) fn start(&self) {
+        self.control(&["start", "-w"]);
+    }
+
+    fn control(&self, what: &[&str]) {
+        // Not captured: the server would hold the pipe's other end.
         let ran = as_postgres(&self.folder)
             .arg(self.bin.join("pg_ctl"))
-            .args(["restart", "-w", "-m", "immediate", "-D"])
-            .arg(&data)
+            .args(what)
+            .arg("-D")
+            .arg(self.folder.join("data"))
             .arg("-l")
             .arg(self.folder.join("log"))
-            .output()
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
             .expect("pg_ctl can be run");
-        assert!(
-            ran.status.success(),
-            "the cluster can't be restarted: {}",
-            String::from_utf8_lossy(&ran.stdout)
-        );
+        assert!(ran.success(), "pg_ctl {what:?} failed");
     }
 }
 

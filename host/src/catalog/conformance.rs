@@ -1,7 +1,5 @@
 //! What every catalog must do, whatever database it is in. Each backend binds this suite to itself.
 
-use std::path::Path;
-
 use retell_contract::ColumnType;
 use retell_contract::manifest::{Envelope, Field, Manifest, Shape, Table, TableColumn, Wanted};
 use semver::Version;
@@ -10,6 +8,7 @@ use super::{
     Catalog, CatalogError, ModuleRecord, NewVersion, Registered, Switch, SwitchKind, VersionRecord,
 };
 use crate::lifecycle::state::{Change, Halt, Refusal, Role, State};
+use crate::read_model::ReadModels;
 
 /// Runs the whole suite. `make` gives a fresh, empty catalog each time.
 pub(crate) async fn run<C: Catalog, F: Future<Output = C>>(make: impl Fn() -> F) {
@@ -69,12 +68,16 @@ async fn register(
     let new = NewVersion {
         module: &module,
         bytes: digest.as_bytes(),
-        read_models: Path::new("read-models"),
+        read_models: &read_models(),
         until: None,
         promote_when_ready: false,
         now_us: 1,
     };
     catalog.register(new).await
+}
+
+fn read_models() -> ReadModels {
+    ReadModels::Folder("read-models".into())
 }
 
 fn number(version: &str) -> Version {
@@ -257,7 +260,7 @@ async fn a_successor_takes_the_place_of_the_current_build(catalog: &impl Catalog
         .await
         .expect("failed");
     let first = version(catalog, "1.0.0").await.current.expect("a build");
-    let folder = Path::new("elsewhere");
+    let folder = &ReadModels::Folder("elsewhere".into());
     let second = catalog
         .add_successor("articles", &one, folder, Some(9), 3)
         .await
@@ -326,7 +329,7 @@ async fn retiring_gives_up_builds_and_reviving_makes_new_ones(catalog: &impl Cat
         catalog.discarded("articles").await.expect("listed"),
         std::slice::from_ref(&first)
     );
-    let folder = Path::new("read-models");
+    let folder = &read_models();
     let second = catalog
         .revive("articles", &one, folder, None, 4)
         .await

@@ -18,6 +18,8 @@ use retell_contract::manifest::Manifest;
 
 use crate::event::Position;
 use crate::lifecycle::state::{Change, Refusal, Status};
+use crate::postgres::{Failure, failure};
+use crate::read_model::ReadModels;
 
 /// What the catalog could not do.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +71,9 @@ impl CatalogError {
         let Self::Storage { source, .. } = self else {
             return None;
         };
+        if failure(source) == Failure::Connection {
+            return Some("see that the server of the log runs; `psql URL` says more".to_owned());
+        }
         let code = source.as_database_error()?.code()?;
         DISK_CODES.contains(&code.as_ref()).then(|| {
             "nothing of this was kept: make room on the disk of the log, or lift the quota, then run \
@@ -103,7 +108,7 @@ pub struct Build {
     pub id: i64,
     pub projection: String,
     pub version: String,
-    /// Where its read model is: a file's path.
+    /// Where its read model is: a file's path, or a server's URL and a schema.
     pub location: String,
     /// Stops at this position; none follows the head for ever.
     pub until: Option<Position>,
@@ -123,6 +128,8 @@ pub struct VersionRecord {
     pub current: Option<Build>,
     /// A read model in the making that will take the current one's place.
     pub successor: Option<Build>,
+    /// Where the newest of all its builds is, or was.
+    pub latest_location: Option<String>,
 }
 
 impl VersionRecord {
@@ -137,8 +144,8 @@ impl VersionRecord {
 pub struct NewVersion<'a> {
     pub module: &'a ModuleRecord,
     pub bytes: &'a [u8],
-    /// The folder under which the build's file gets its place.
-    pub read_models: &'a std::path::Path,
+    /// Where the build gets its read model.
+    pub read_models: &'a ReadModels,
     pub until: Option<Position>,
     pub promote_when_ready: bool,
     /// Microseconds since the Unix epoch, UTC.
@@ -232,7 +239,7 @@ pub trait Catalog: Send + Sync {
         &self,
         projection: &str,
         version: &semver::Version,
-        read_models: &std::path::Path,
+        read_models: &ReadModels,
         until: Option<Position>,
         now_us: i64,
     ) -> Result<Build, CatalogError>;
@@ -241,7 +248,7 @@ pub trait Catalog: Send + Sync {
         &self,
         projection: &str,
         version: &semver::Version,
-        read_models: &std::path::Path,
+        read_models: &ReadModels,
         until: Option<Position>,
         now_us: i64,
     ) -> Result<Build, CatalogError>;
@@ -279,19 +286,4 @@ pub trait Catalog: Send + Sync {
     async fn forget_outcomes(&self, projection: &str, before_us: i64) -> Result<(), CatalogError>;
     /// Takes a request back, answered or not. False if it was gone or is being answered.
     async fn remove_request(&self, id: i64) -> Result<bool, CatalogError>;
-}
-
-/// Where a new build gets its read model. The build is in the name, so no name is used twice.
-pub(crate) fn build_location(
-    read_models: &std::path::Path,
-    projection: &str,
-    version: &str,
-    build: i64,
-) -> String {
-    let file = format!("build-{build}-{version}.db");
-    read_models
-        .join(projection)
-        .join(file)
-        .to_string_lossy()
-        .into_owned()
 }

@@ -89,6 +89,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         let replay = Request::Replay {
             version: version.clone(),
             until: args.until,
+            to: None,
         };
         if let Err(error) = access.request(replay).await {
             access.close().await;
@@ -239,12 +240,12 @@ async fn build(
 ) -> anyhow::Result<Position> {
     let name = format!("{}@{version}", access.projection());
     let mut bar = BuildBar::new(context.printer, &name);
-    let mut path = None;
+    let mut seen = None;
     let ended = access
         .until(|view| {
             let record = view.version(version)?;
             if let Some(build) = record.successor.as_ref().or(record.current.as_ref()) {
-                path = Some(host.places.of_build(build));
+                seen = Some(build.clone());
                 bar.tell_trouble(build.trouble.as_deref());
                 if let Some(progress) = view.progress.get(&build.id) {
                     let goal = build.until.unwrap_or(Position::MAX).min(view.head);
@@ -257,7 +258,10 @@ async fn build(
     bar.finish();
     ended.map_err(explain)??;
     // As readers see it: whoever works on a version that is ready may not have begun yet.
-    let seen = path.and_then(|path| lifecycle::observe(&path, 0));
+    let seen = match seen {
+        Some(build) => host.observe(&build, 0).await,
+        None => None,
+    };
     Ok(seen.map_or(0, |it| it.position))
 }
 
@@ -346,11 +350,10 @@ async fn report(
         .find(|it| it.version.to_string() == manifest.version)
         .context("the version vanished from the catalog")?;
     if context.printer.json {
-        let path = record
-            .current
-            .as_ref()
-            .map(|build| host.places.of_build(build));
-        let seen = path.and_then(|path| lifecycle::observe(&path, 0));
+        let seen = match &record.current {
+            Some(build) => host.observe(build, 0).await,
+            None => None,
+        };
         let Built { events, seconds } = built.unwrap_or(Built {
             events: 0,
             seconds: 0.0,

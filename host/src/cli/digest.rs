@@ -6,7 +6,6 @@ use serde::Serialize;
 use super::Context;
 use super::session::{self, locate};
 use crate::event::Position;
-use crate::read_model::sqlite::SqliteReadModel;
 
 /// Print the position of a read model and the digest of its tables' content
 ///
@@ -31,11 +30,10 @@ struct Report {
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let found = locate(context, &args.name).await?;
     let manifest = found.manifest.clone();
-    let digest =
-        tokio::task::spawn_blocking(move || SqliteReadModel::digest(&found.path, &manifest))
-            .await
-            .context("the digest was not computed")?
-            .map_err(session::explain_read_model)?;
+    let digest = tokio::task::spawn_blocking(move || found.place.digest(&manifest))
+        .await
+        .context("the digest was not computed")?
+        .map_err(session::explain_read_model)?;
     let (position, digest) = (digest.position, digest.digest);
     if context.printer.json {
         return context.printer.json(&Report {

@@ -60,11 +60,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     if let LogPlace::Server(url) = place {
         for (role, kind) in roles {
             let made = session::admit_role(url, role, kind).await?;
-            context.printer.say(match made {
-                true => {
-                    format!("made the role {role}; give it a way to log in, such as a password")
-                }
-                false => format!("let the role {role} in"),
+            context.printer.say(if made {
+                format!("made the role {role}; give it a way to log in, such as a password")
+            } else {
+                format!("let the role {role} in")
             });
         }
     }

@@ -2,13 +2,12 @@
 
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 
 use super::Context;
 use super::printer::{Failed, Usage};
 use crate::limits;
+use crate::read_model::ReadModelPlace;
 use crate::read_model::query::{Cell, QueryLimits, RowSink};
-use crate::read_model::sqlite::SqliteReadModel;
 
 /// Run read-only SQL on one read model
 #[derive(Debug, clap::Args)]
@@ -61,7 +60,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let mut located = super::session::locate(context, &args.name).await?;
     loop {
         let asked = Asked {
-            path: located.path.clone(),
+            place: located.place.clone(),
             version: format!("{}@{}", located.projection, located.version),
             sql: sql.clone(),
             format,
@@ -82,7 +81,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         // The name may have been given to another read model, and this one dropped, between
         // looking it up and opening it. Readers must not notice.
         let now = super::session::locate(context, &args.name).await?;
-        if wrote || now.path == located.path {
+        if wrote || now.place.to_string() == located.place.to_string() {
             return Err(error);
         }
         located = now;
@@ -91,7 +90,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 
 /// A query on its way to one read model.
 struct Asked {
-    path: PathBuf,
+    place: ReadModelPlace,
     /// For advice.
     version: String,
     sql: String,
@@ -105,7 +104,7 @@ impl Asked {
             out: BufWriter::new(io::stdout().lock()),
             bytes: 0,
         };
-        let printed = print(&self.path, &self.sql, self.format, &mut out)
+        let printed = print(&self.place, &self.sql, self.format, &mut out)
             .map_err(|(error, hint)| {
                 // The read model itself doesn't know by what name it was asked for.
                 let hint = hint.map(|hint| hint.replace("NAME@VERSION", &self.version));
@@ -146,7 +145,7 @@ enum Format {
 /// Prints the rows as they come. Says whether there were more than were printed, or what is wrong and
 /// what to do about it.
 fn print(
-    path: &Path,
+    place: &ReadModelPlace,
     sql: &str,
     format: Format,
     out: &mut dyn Write,
@@ -166,7 +165,7 @@ fn print(
             rows: 0,
         }),
     };
-    let asked = SqliteReadModel::query(path, sql, QueryLimits::default(), &mut *writer);
+    let asked = place.query(sql, QueryLimits::default(), &mut *writer);
     match asked {
         Ok(()) => writer.finish().map_err(|error| (error.into(), None)),
         Err(error) => {
@@ -422,11 +421,11 @@ mod tests {
     const SQL: &str = "SELECT 1 AS a, 'x\ty\n\\' AS \"b,c\", NULL AS n, 1.0 AS r, x'00ff' AS raw
         UNION ALL SELECT 2, '\u{1b}[31m\"é\"', '', -0.5, x''";
 
-    fn file() -> (tempfile::TempDir, std::path::PathBuf) {
+    fn file() -> (tempfile::TempDir, ReadModelPlace) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("x.db");
         std::fs::write(&path, "").expect("writes");
-        (folder, path)
+        (folder, ReadModelPlace::File(path))
     }
 
     fn printed(sql: &str, format: Format) -> String {

@@ -1,9 +1,9 @@
-//! `retell replay` and `retell catch-up`: building again, and building on.
+//! `retell replay`, `retell move` and `retell catch-up`: building again, elsewhere, and building on.
 
 use serde::Serialize;
 
 use super::Context;
-use super::printer::Failed;
+use super::printer::{Failed, Usage};
 use super::progress::BuildBar;
 use super::session::{self, explain, one_version, parse_name};
 use crate::catalog::Build;
@@ -50,7 +50,64 @@ struct Reached {
     position: Position,
 }
 
+/// Bring a version to another server or folder
+///
+/// A new build is replayed there, beside the old one, and takes its place when it is ready. Readers
+/// find it by the same names there: links in a folder, schemas of views on a server.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Where to is what --read-models says. New versions go there only if they are deployed with it, too.
+
+Examples:
+  retell move articles@2.1.0 --read-models postgres://retell@db2.example/shop
+  retell move articles@2.1.0 --read-models /srv/retell/read-models
+
+With --json: {\"projection\",\"version\",\"position\"}")]
+pub(crate) struct Move {
+    /// A version, such as articles@2.1.0
+    name: String,
+    /// Return at once; a host that serves does the work
+    #[arg(long)]
+    no_wait: bool,
+}
+
+pub(crate) async fn move_version(args: Move, context: &Context) -> anyhow::Result<()> {
+    let Some(to) = context.config.chosen_read_models()? else {
+        return Err(Usage {
+            message: "where to?".to_owned(),
+            hint: Some("name a folder or a server with --read-models".to_owned()),
+        }
+        .into());
+    };
+    let again = Again {
+        name: args.name,
+        until: None,
+        to: Some(to),
+        no_wait: args.no_wait,
+    };
+    build_again(again, context).await
+}
+
 pub(crate) async fn replay(args: Replay, context: &Context) -> anyhow::Result<()> {
+    let again = Again {
+        name: args.name,
+        until: args.until,
+        to: None,
+        no_wait: args.no_wait,
+    };
+    build_again(again, context).await
+}
+
+/// A version that is to be built once more.
+struct Again {
+    name: String,
+    until: Option<Position>,
+    /// Somewhere else, as `--read-models` has it.
+    to: Option<String>,
+    no_wait: bool,
+}
+
+async fn build_again(args: Again, context: &Context) -> anyhow::Result<()> {
     let name = parse_name(&args.name)?;
     let host = session::open_host(context, OpenMode::Existing).await?;
     let version = one_version(&*host.catalog, &name).await?;
@@ -60,6 +117,7 @@ pub(crate) async fn replay(args: Replay, context: &Context) -> anyhow::Result<()
     let request = Request::Replay {
         version: number.clone(),
         until: args.until,
+        to: args.to,
     };
     let begun = access.request(request).await.map_err(explain);
     let Done::ReplayBegun { build } = (match begun {

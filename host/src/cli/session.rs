@@ -13,14 +13,14 @@ use crate::catalog::postgres::PgCatalog;
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{Catalog, CatalogError, VersionRecord};
 use crate::clock;
-use crate::config::LogPlace;
+use crate::config::{LogPlace, ReadModelsPlace};
 use crate::lifecycle::names::{self, Name, Unresolved};
 use crate::lifecycle::{Host, LifecycleError, Places};
 use crate::log::postgres::PgLog;
 use crate::log::sqlite::SqliteLog;
 use crate::log::{EventLog, LogError, OpenMode, RoleKind};
 use crate::postgres::ServerUrl;
-use crate::read_model::ReadModelError;
+use crate::read_model::{ReadModelError, ReadModelPlace, ReadModels};
 use crate::replay::{Feed, FeedSettings, ReplayError, Settings};
 use crate::wasm::Engine;
 
@@ -35,6 +35,7 @@ pub(crate) async fn open_host(context: &Context, mode: OpenMode) -> anyhow::Resu
         threads: config.threads.unwrap_or(reading.threads),
         ..reading
     };
+    let places = places(context, log.log_id())?;
     Ok(Arc::new(Host {
         feed: Feed::new(log.clone(), reading),
         log,
@@ -42,7 +43,7 @@ pub(crate) async fn open_host(context: &Context, mode: OpenMode) -> anyhow::Resu
         engine,
         clock: clock::system(),
         settings: Settings::default(),
-        places: places(context)?,
+        places,
     }))
 }
 
@@ -134,7 +135,7 @@ fn explain_catalog(error: CatalogError) -> anyhow::Error {
 
 /// Where things are, seen from the folder of the log, or of the instance where the log is on a server,
 /// so that it can be moved whole.
-fn places(context: &Context) -> anyhow::Result<Places> {
+fn places(context: &Context, log_id: &str) -> anyhow::Result<Places> {
     let config = &context.config;
     let absolute = |path: &Path| {
         std::path::absolute(path)
@@ -146,11 +147,19 @@ fn places(context: &Context) -> anyhow::Result<Places> {
             .map_or_else(|| PathBuf::from("/"), Path::to_owned),
         LogPlace::Server(_) => absolute(&config.data)?,
     };
-    let read_models = absolute(&config.read_models)?;
+    let read_models = match &config.read_models {
+        ReadModelsPlace::Folder(folder) => {
+            let folder = absolute(folder)?;
+            let below = folder.strip_prefix(&home).map(Path::to_owned);
+            ReadModels::Folder(below.unwrap_or(folder))
+        }
+        ReadModelsPlace::Server(url) => ReadModels::Server {
+            url: url.clone(),
+            log_id: log_id.to_owned(),
+        },
+    };
     Ok(Places {
-        read_models: read_models
-            .strip_prefix(&home)
-            .map_or_else(|_| read_models.clone(), Path::to_owned),
+        read_models,
         links: absolute(&config.links())?,
         home,
     })
@@ -161,7 +170,7 @@ fn places(context: &Context) -> anyhow::Result<Places> {
 pub(crate) struct Located {
     pub(crate) projection: String,
     pub(crate) version: semver::Version,
-    pub(crate) path: PathBuf,
+    pub(crate) place: ReadModelPlace,
     pub(crate) manifest: Manifest,
 }
 
@@ -185,11 +194,11 @@ pub(crate) async fn admit_role(
 /// Finds the read model that a name means for reading. Creates and changes nothing.
 pub(crate) async fn locate(context: &Context, name: &str) -> anyhow::Result<Located> {
     let name = parse_name(name)?;
-    open_log(context, OpenMode::Existing).await?;
+    let log = open_log(context, OpenMode::Existing).await?.log;
     let catalog = open_catalog(&context.config.log).await?;
     let mut version = names::resolve(&*catalog, &name).await.map_err(unresolved)?;
-    let places = places(context)?;
-    let path = loop {
+    let places = places(context, log.log_id())?;
+    let place = loop {
         let Some(build) = &version.current else {
             return Err(Refused {
                 message: format!("{} is retired and has no read model", version.name()),
@@ -200,9 +209,10 @@ pub(crate) async fn locate(context: &Context, name: &str) -> anyhow::Result<Loca
             }
             .into());
         };
-        let path = places.of_build(build);
-        if path.exists() {
-            break path;
+        let place = places.of_build(build)?;
+        let looked = place.clone();
+        if tokio::task::spawn_blocking(move || looked.exists()).await?? {
+            break place;
         }
         // A switch may have come between the catalog and the file.
         let now = names::resolve(&*catalog, &name).await.map_err(unresolved)?;
@@ -224,7 +234,7 @@ pub(crate) async fn locate(context: &Context, name: &str) -> anyhow::Result<Loca
     Ok(Located {
         projection: version.projection,
         version: version.version,
-        path,
+        place,
         manifest: module.manifest,
     })
 }

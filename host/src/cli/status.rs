@@ -114,21 +114,27 @@ async fn lines(host: &Host, name: Option<&str>) -> anyhow::Result<Vec<Line>> {
         let majors = host.catalog.majors(&projection).await?;
         for version in host.catalog.versions(&projection).await? {
             if exact.as_ref().is_none_or(|it| *it == version.version) {
-                lines.push(line(host, head, &majors, version));
+                lines.push(line(host, head, &majors, version).await);
             }
         }
     }
     Ok(lines)
 }
 
-fn line(
+async fn line(
     host: &Host,
     head: Position,
     majors: &[(u64, semver::Version)],
     version: VersionRecord,
 ) -> Line {
-    let seen = |build: &Build| lifecycle::observe(&host.places.of_build(build), head);
-    let progress = version.current.as_ref().and_then(seen);
+    let progress = match &version.current {
+        Some(build) => host.observe(build, head).await,
+        None => None,
+    };
+    let of_successor = match &version.successor {
+        Some(build) => host.observe(build, head).await,
+        None => None,
+    };
     let checkpoint = progress.as_ref().map_or(0, |it| it.position);
     let goal = version
         .current
@@ -152,7 +158,10 @@ fn line(
     }
     let held = majors.iter().filter(|it| it.1 == version.version);
     names.extend(held.map(|it| format!("{}@{}", version.projection, it.0)));
-    let location = |build: &Build| host.places.of_build(build).display().to_string();
+    let location = |build: &Build| {
+        let place = host.places.of_build(build);
+        place.map_or_else(|_| build.location.clone(), |place| place.to_string())
+    };
     Line {
         version: version.version.to_string(),
         state: version.status.state.word(),
@@ -174,7 +183,7 @@ fn line(
         digest: version.digest,
         names,
         successor: version.successor.as_ref().map(|build| SuccessorLine {
-            checkpoint: seen(build).map_or(0, |it| it.position),
+            checkpoint: of_successor.as_ref().map_or(0, |it| it.position),
             location: location(build),
         }),
         projection: version.projection,

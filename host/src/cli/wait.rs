@@ -9,8 +9,8 @@ use super::printer::TimedOut;
 use super::session::{self, parse_name};
 use crate::clock::Stopwatch;
 use crate::event::Position;
+use crate::lifecycle::names;
 use crate::lifecycle::state::Halt;
-use crate::lifecycle::{self, names};
 use crate::log::OpenMode;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -50,11 +50,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         let version = names::resolve(&*host.catalog, &name)
             .await
             .map_err(session::unresolved)?;
-        let path = version
-            .current
-            .as_ref()
-            .map(|build| host.places.of_build(build));
-        let seen = path.and_then(|path| lifecycle::observe(&path, args.position));
+        let seen = match &version.current {
+            Some(build) => host.observe(build, args.position).await,
+            None => None,
+        };
         let position = seen.map_or(0, |it| it.position);
         if position >= args.position {
             if context.printer.json {

@@ -10,9 +10,8 @@ use super::request::{Done, Outcome, Request};
 use super::supervisor::{Scope, Supervisor};
 use super::worker::{Phase, Progress};
 use super::{Host, LifecycleError};
-use crate::catalog::VersionRecord;
+use crate::catalog::{Build, VersionRecord};
 use crate::event::Position;
-use crate::read_model::sqlite::SqliteReadModel;
 
 /// How often a command looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
@@ -127,9 +126,7 @@ impl Access {
             && let Some(record) = now.iter().find(|it| it.version == *to)
             && let Some(build) = &record.current
         {
-            let path = self.host.places.of_build(build);
-            let seen = tokio::task::spawn_blocking(move || observe(&path, 0));
-            let seen = seen.await.expect("reading a status does not panic");
+            let seen = self.host.observe(build, 0).await;
             *position = seen.map_or(0, |it| it.position);
         }
         Ok(Some(done))
@@ -185,12 +182,9 @@ impl Access {
             .flatten()
         {
             let known = self.here.as_ref().and_then(|it| it.progress(build.id));
-            let path = self.host.places.of_build(build);
             let seen = match known {
                 Some(progress) => Some(progress),
-                None => tokio::task::spawn_blocking(move || observe(&path, head))
-                    .await
-                    .expect("reading a status does not panic"),
+                None => self.host.observe(build, head).await,
             };
             progress.extend(seen.map(|it| (build.id, it)));
         }
@@ -203,20 +197,25 @@ impl Access {
     }
 }
 
-/// How far a build is, from its read model alone; none while there is no read model.
-pub fn observe(path: &std::path::Path, head: Position) -> Option<Progress> {
-    let status = SqliteReadModel::status(path).ok()?;
-    Some(Progress {
-        phase: if status.ready {
-            Phase::Following
-        } else {
-            Phase::Replaying
-        },
-        position: status.checkpoint.position,
-        applied: status.checkpoint.position,
-        head,
-        events_per_s: status.events_per_s,
-    })
+impl Host {
+    /// How far a build is, from its read model alone; none while there is no read model.
+    pub async fn observe(&self, build: &Build, head: Position) -> Option<Progress> {
+        let place = self.places.of_build(build).ok()?;
+        let status = tokio::task::spawn_blocking(move || place.status());
+        let status = status.await.expect("reading a status does not panic");
+        let status = status.ok()?;
+        Some(Progress {
+            phase: if status.ready {
+                Phase::Following
+            } else {
+                Phase::Replaying
+            },
+            position: status.checkpoint.position,
+            applied: status.checkpoint.position,
+            head,
+            events_per_s: status.events_per_s,
+        })
+    }
 }
 
 fn read_outcome(text: &str) -> Outcome {

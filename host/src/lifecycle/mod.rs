@@ -4,6 +4,7 @@
 
 mod access;
 pub mod names;
+mod publish;
 mod refusal;
 pub mod request;
 mod retire;
@@ -12,10 +13,10 @@ mod supervisor;
 mod switch;
 mod worker;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use access::{Access, View, observe};
+pub use access::{Access, View};
 pub use request::{Done, Outcome, Request};
 pub use supervisor::{Scope, Supervisor};
 pub use worker::{End, Phase, Progress};
@@ -24,8 +25,9 @@ use crate::catalog::{Build, Catalog, CatalogError};
 use crate::clock::Clock;
 use crate::limits;
 use crate::log::{EventLog, LogError};
-use crate::read_model::ReadModelError;
+use crate::postgres::{ServerUrl, ServerUrlError};
 use crate::read_model::publish::PublishError;
+use crate::read_model::{ReadModelError, ReadModelPlace, ReadModels};
 use crate::replay::{Feed, ReplayError, Settings};
 use crate::wasm::{Engine, Module, ModuleError};
 
@@ -83,15 +85,31 @@ pub struct Places {
     /// The folder of the log; locations of builds are relative to it where they can be.
     pub home: PathBuf,
     /// Where new builds go, as the catalog shall remember it.
-    pub read_models: PathBuf,
+    pub read_models: ReadModels,
     /// Where programs find the live read models.
     pub links: PathBuf,
 }
 
 impl Places {
+    /// Where builds go that shall be in a folder, or in a database on a server.
+    pub fn read_models_at(&self, place: &str, log_id: &str) -> Result<ReadModels, ReadModelError> {
+        if !ServerUrl::is_meant(place) {
+            return Ok(ReadModels::Folder(PathBuf::from(place)));
+        }
+        let url = place
+            .parse()
+            .map_err(|error: ServerUrlError| ReadModelError::Place {
+                source: error.into(),
+            })?;
+        Ok(ReadModels::Server {
+            url,
+            log_id: log_id.to_owned(),
+        })
+    }
+
     /// Where a build's read model is.
-    pub fn of_build(&self, build: &Build) -> PathBuf {
-        self.home.join(&build.location)
+    pub fn of_build(&self, build: &Build) -> Result<ReadModelPlace, ReadModelError> {
+        ReadModelPlace::parse(&self.home, &build.location)
     }
 }
 
@@ -114,7 +132,11 @@ impl Host {
 
     /// A replay stops while the disk is nearly full, so that appends survive; a ready version's
     /// small flushes go on.
-    fn check_free_disk(&self, path: &Path, ready: bool) -> Result<(), ReadModelError> {
+    fn check_free_disk(place: &ReadModelPlace, ready: bool) -> Result<(), ReadModelError> {
+        // What a server has left is not to be seen from here.
+        let ReadModelPlace::File(path) = place else {
+            return Ok(());
+        };
         if ready {
             return Ok(());
         }
@@ -126,7 +148,7 @@ impl Host {
             return Ok(());
         }
         Err(ReadModelError::Full {
-            model: path.into(),
+            model: path.as_path().into(),
             message: format!(
                 "{} MiB are free, and a replay keeps {} MiB free for appends",
                 free_bytes >> 20,

@@ -36,6 +36,9 @@ pub enum Request {
     Replay {
         version: semver::Version,
         until: Option<Position>,
+        /// Somewhere else: a folder, or the URL of a database.
+        #[serde(default)]
+        to: Option<String>,
     },
 }
 

@@ -9,7 +9,7 @@ use super::supervisor::Supervisor;
 use crate::catalog::{Build, VersionRecord};
 use crate::clock::Stopwatch;
 use crate::event::Position;
-use crate::read_model::publish::{LinkName, Links};
+use crate::read_model::ReadModels;
 use crate::read_model::sqlite::SqliteReadModel;
 
 impl Supervisor {
@@ -28,18 +28,29 @@ impl Supervisor {
         &mut self,
         version: &semver::Version,
         until: Option<Position>,
+        to: Option<&ReadModels>,
     ) -> Result<Done, LifecycleError> {
         let record = self.record(version).await?;
+        let read_models = match (to, &record.latest_location) {
+            (Some(to), _) => to.clone(),
+            // A version remembers where it is.
+            (None, Some(location)) => ReadModels::beside(location, self.host.log.log_id())?,
+            (None, None) => self.host.places.read_models.clone(),
+        };
         // The same again, after it was interrupted: it goes on.
-        if let Some(build) = record.successor.clone().filter(|it| it.until == until) {
+        let is_the_same = |build: &Build| {
+            let there = read_models.location(&build.projection, &build.version, build.id);
+            build.until == until && build.location == there
+        };
+        if let Some(build) = record.successor.clone().filter(is_the_same) {
             self.include(version);
             return Ok(Done::ReplayBegun { build: build.id });
         }
-        let (catalog, places) = (&self.host.catalog, &self.host.places);
+        let catalog = &self.host.catalog;
         let (projection, now_us) = (self.projection(), self.host.clock.now_us());
         if record.status.state == State::Retired {
             let revived = catalog
-                .revive(projection, version, &places.read_models, until, now_us)
+                .revive(projection, version, &read_models, until, now_us)
                 .await;
             self.include(version);
             return revived
@@ -59,7 +70,7 @@ impl Supervisor {
             });
         }
         let added = catalog
-            .add_successor(projection, version, &places.read_models, until, now_us)
+            .add_successor(projection, version, &read_models, until, now_us)
             .await;
         self.include(version);
         match added {
@@ -102,41 +113,20 @@ impl Supervisor {
         self.drop_discarded().await
     }
 
-    /// Makes the links follow the catalog: `live.db` and one `vN.db` for each major.
-    async fn publish(&self) -> Result<(), LifecycleError> {
-        let projection = self.projection();
-        let versions = self.host.catalog.versions(projection).await?;
-        let majors = self.host.catalog.majors(projection).await?;
-        let path = |version: &VersionRecord| {
-            version
-                .current
-                .as_ref()
-                .map(|build| self.host.places.of_build(build))
-        };
-        let mut names = Vec::new();
-        if let Some(live) = versions.iter().find(|it| it.status.role == Role::Live) {
-            names.extend(path(live).map(|path| (LinkName::Live, path)));
-        }
-        for (major, holder) in majors {
-            if let Some(holder) = versions.iter().find(|it| it.version == holder)
-                && holder.status.state == State::Ready
-            {
-                names.extend(path(holder).map(|path| (LinkName::Major(major), path)));
-            }
-        }
-        Links::new(&self.host.places.links, projection).repair(&names)?;
-        Ok(())
-    }
-
     /// Removes the files of builds that nothing uses any more.
     async fn drop_discarded(&self) -> Result<(), LifecycleError> {
         for build in self.host.catalog.discarded(self.projection()).await? {
-            SqliteReadModel::drop_read_model(&self.host.places.of_build(&build))?;
+            let place = self.host.places.of_build(&build)?;
+            let dropped = tokio::task::spawn_blocking(move || place.drop_read_model()).await;
+            dropped.expect("dropping does not panic")?;
             self.host.catalog.mark_dropped(build.id).await?;
         }
         let places = &self.host.places;
-        let folder = places.home.join(&places.read_models);
-        Ok(SqliteReadModel::sweep(&folder.join(self.projection()))?)
+        if let ReadModels::Folder(folder) = &places.read_models {
+            let folder = places.home.join(folder);
+            SqliteReadModel::sweep(&folder.join(self.projection()))?;
+        }
+        Ok(())
     }
 
     /// Workers whose build is no longer anybody's.

@@ -190,7 +190,12 @@ impl Supervisor {
                     .await
                     .map(|()| Done::Resumed)
             }
-            Request::Replay { version, until } => self.replay(&version, until).await,
+            Request::Replay { version, until, to } => {
+                let to = to
+                    .map(|to| self.host.places.read_models_at(&to, self.host.log.log_id()))
+                    .transpose()?;
+                self.replay(&version, until, to.as_ref()).await
+            }
         };
         match done {
             Ok(done) => Ok(Outcome::Done(done)),
@@ -398,7 +403,7 @@ impl Supervisor {
         let is_current = version.current.as_ref().is_some_and(|it| it.id == build.id);
         let task = Task {
             build: build.clone(),
-            path: self.host.places.of_build(build),
+            place: self.host.places.of_build(build)?,
             module,
             epoch: self.epoch(),
             role: if is_current {

@@ -12,7 +12,6 @@ use super::supervisor::Supervisor;
 use crate::catalog::{Build, Switch, SwitchKind, VersionRecord};
 use crate::clock::Stopwatch;
 use crate::event::Position;
-use crate::read_model::sqlite::SqliteReadModel;
 
 /// How often a switch looks at whom it waits for.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
@@ -79,6 +78,7 @@ impl Supervisor {
                 source,
             }));
         }
+        self.check_names(&target).await?;
         // Whoever stands still since the switch before may have to move for this one.
         self.release_fences();
         let displaced = self.displaced_by(to).await?;
@@ -269,8 +269,8 @@ impl Supervisor {
         {
             return Ok(progress.position);
         }
-        let path = self.host.places.of_build(build);
-        let read = tokio::task::spawn_blocking(move || SqliteReadModel::status(&path)).await;
+        let place = self.host.places.of_build(build)?;
+        let read = tokio::task::spawn_blocking(move || place.status()).await;
         match read.expect("reading a status does not panic") {
             Ok(status) => Ok(status.checkpoint.position),
             // Nobody ever read from it.
@@ -290,12 +290,13 @@ impl Supervisor {
                 Some(worker) => worker.set_role(role),
                 None if version.status.state != State::Ready => {}
                 None => {
-                    let (path, epoch) = (self.host.places.of_build(build), self.epoch());
+                    let (place, epoch) = (self.host.places.of_build(build), self.epoch());
                     let written = tokio::task::spawn_blocking(move || {
-                        if SqliteReadModel::status(&path)?.role == role {
+                        let place = place?;
+                        if place.status()?.role == role {
                             return Ok(());
                         }
-                        SqliteReadModel::write_role(&path, role, epoch)
+                        place.write_role(role, epoch)
                     });
                     // The catalog is the truth; a read model that is gone has no readers to tell.
                     if let Err(error) = written.await.expect("writing a role does not panic") {

@@ -3,7 +3,6 @@
 //! versions; the supervisor reads its progress and acts.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -14,8 +13,7 @@ use tokio::sync::watch;
 use super::Host;
 use crate::catalog::{Build, ModuleRecord};
 use crate::event::Position;
-use crate::read_model::sqlite::SqliteReadModel;
-use crate::read_model::{Provenance, ReadModel, ReadModelError, Role};
+use crate::read_model::{Provenance, ReadModel, ReadModelError, ReadModelPlace, Role};
 use crate::replay::{Replay, ReplayError};
 use crate::wasm::Module;
 
@@ -98,7 +96,7 @@ pub(super) struct Worker {
 /// What a worker needs to know of its build.
 pub(super) struct Task {
     pub(super) build: Build,
-    pub(super) path: PathBuf,
+    pub(super) place: ReadModelPlace,
     pub(super) module: ModuleRecord,
     pub(super) epoch: u64,
     pub(super) role: Role,
@@ -208,7 +206,13 @@ fn judge(error: ReplayError) -> End {
         ReplayError::Module(blame) => End::Failed {
             reason: blame.to_string(),
         },
-        ReplayError::LogChanged { .. } | ReplayError::Load { .. } => End::Failed {
+        ReplayError::LogChanged { .. } => End::Failed {
+            reason: format!(
+                "{}; build it anew from the log as it is now with `retell replay NAME@VERSION`",
+                crate::error_chain(&error)
+            ),
+        },
+        ReplayError::Load { .. } => End::Failed {
             reason: crate::error_chain(&error),
         },
         ReplayError::ReadModel(lost) if lost.needs_a_new_build() => {
@@ -285,7 +289,7 @@ fn fill(
         }
         let target = head.min(until);
         if replay.applied() < target {
-            host.check_free_disk(&task.path, replay.is_ready())?;
+            Host::check_free_disk(&task.place, replay.is_ready())?;
             replay.advance(target)?;
             if replay.applied() >= target && replay.is_ready() {
                 replay.flush()?;
@@ -328,27 +332,21 @@ fn open_model(
         contract: task.module.contract.clone(),
         log_id: host.log.log_id().to_owned(),
     };
-    let manifest = module.manifest();
-    let opened = if task.path.exists() || task.must_exist {
-        SqliteReadModel::open(&task.path, manifest, &provenance, task.epoch)
+    let (place, manifest) = (&task.place, module.manifest());
+    let opened = if task.must_exist || place.exists()? {
+        place.open(manifest, &provenance, task.epoch)
     } else {
-        SqliteReadModel::create(&task.path, manifest, &provenance, task.epoch)
+        place.create(manifest, &provenance, task.epoch)
     };
     match opened {
         // Never ready, so nobody reads it; the log has everything to begin again.
         Err(ReadModelError::Unsynced { .. }) if !task.must_exist => {
             tracing::warn!(
-                "{} was not synced before the machine went down; replaying it anew",
-                task.path.display()
+                "{place} was not synced before the machine went down; replaying it anew"
             );
-            SqliteReadModel::drop_read_model(&task.path)?;
-            Ok(Box::new(SqliteReadModel::create(
-                &task.path,
-                manifest,
-                &provenance,
-                task.epoch,
-            )?))
+            place.drop_read_model()?;
+            place.create(manifest, &provenance, task.epoch)
         }
-        opened => Ok(Box::new(opened?)),
+        opened => opened,
     }
 }

@@ -176,7 +176,7 @@ pub trait EventLog: Send + Sync {
 
     /// Returns when it may be time to drain the inbox again; never, where there is none.
     async fn inbox_filled(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// What interrupted imports have left, fewest bytes first. Blocking.

@@ -14,6 +14,27 @@ pub(crate) use session::{Session, connect, pool};
 pub(crate) use time::Timestamp;
 pub use url::{ServerUrl, ServerUrlError};
 
+/// A driver's error as people should see it: what the server says, without where in its own source.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct ServerError {
+    message: String,
+}
+
+impl From<sqlx::Error> for ServerError {
+    fn from(error: sqlx::Error) -> Self {
+        let message = match &error {
+            sqlx::Error::Database(database) => {
+                let code = database.code().unwrap_or_default();
+                format!("{} (SQLSTATE {code})", database.message())
+            }
+            sqlx::Error::Io(error) => error.to_string(),
+            other => other.to_string(),
+        };
+        Self { message }
+    }
+}
+
 /// What kind of failure a driver's error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
@@ -31,7 +32,7 @@ pub struct ServerUrl {
     /// Without the password.
     shown: String,
     has_password: bool,
-    options: PgConnectOptions,
+    options: Arc<PgConnectOptions>,
 }
 
 /// A URL that makes no sense. It never shows a password.
@@ -124,7 +125,7 @@ impl FromStr for ServerUrl {
             shown,
             has_password: written.is_some(),
             // Unknown to poolers, and without effect on what is sent in binary.
-            options: options.extra_float_digits(None),
+            options: Arc::new(options.extra_float_digits(None)),
         })
     }
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use retell_contract::{KeyError, RowError};
 
+use super::postgres::SchemaPlaceError;
+
 /// What a read model is called in messages: its file's path, or its server's URL without a password
 /// and its schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,11 @@ impl fmt::Display for ModelName {
 /// An error of a read model. The open transaction, if any, is to be rolled back.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadModelError {
+    #[error("where the read model is makes no sense")]
+    Place {
+        #[source]
+        source: SchemaPlaceError,
+    },
     #[error("the read model `{model}` exists already")]
     Exists { model: ModelName },
     #[error("there is no read model `{model}`")]
@@ -65,8 +72,14 @@ pub enum ReadModelError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The views that readers use can't be replaced.
-    #[error("others use views of the read model `{model}` that are to change: {message}")]
+    #[error("others use what is to change or to go of the read model `{model}`: {message}")]
     InUse { model: ModelName, message: String },
+    #[error("the server does not let this role {doing} the read model `{model}`: {message}")]
+    Refused {
+        model: ModelName,
+        doing: &'static str,
+        message: String,
+    },
     #[error("another process holds the read model `{model}` locked")]
     Locked { model: ModelName },
     #[error(
@@ -181,6 +194,9 @@ impl ReadModelError {
             Self::Full { .. } => {
                 "free some disk space, or drop versions that nobody needs with `retell retire NAME@VERSION`, then run the command again (or `retell resume NAME@VERSION`, if it was halted)"
             }
+            Self::Refused { .. } => {
+                "let the database's owner run `GRANT CREATE ON DATABASE … TO ROLE` for the host's role, or name another with --read-models"
+            }
             Self::NotWritable { .. } => {
                 "check who owns the folder and the file, and whether the file system is mounted read-only"
             }
@@ -197,7 +213,8 @@ impl ReadModelError {
             Self::Row { .. } | Self::Key { .. } | Self::Unknown { .. } | Self::Scan { .. } => {
                 "the module was not built with a sound SDK: build it again with the newest one"
             }
-            Self::Exists { .. }
+            Self::Place { .. }
+            | Self::Exists { .. }
             | Self::Conflict { .. }
             | Self::TransactionOpen { .. }
             | Self::Storage { .. } => return None,

@@ -8,6 +8,7 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 mod error;
+mod place;
 pub mod postgres;
 mod provenance;
 pub mod publish;
@@ -15,6 +16,7 @@ pub mod query;
 pub mod sqlite;
 
 pub use error::{ModelName, ReadModelError};
+pub use place::{ReadModelPlace, ReadModels};
 pub use provenance::Provenance;
 pub use retell_contract::manifest::KEY_INDEX;
 

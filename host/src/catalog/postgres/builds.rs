@@ -1,22 +1,21 @@
 //! Builds: made, put in another's place, given up.
 
-use std::path::Path;
-
 use sqlx::{Postgres, Row, Transaction};
 
 use super::majors::set_major;
 use super::status::{change_status, status};
 use super::{PgCatalog, Result, doing};
-use crate::catalog::{Build, CatalogError, Stage, build_location};
+use crate::catalog::{Build, CatalogError, Stage};
 use crate::event::Position;
 use crate::lifecycle::state::{Change, Refusal, State};
 use crate::postgres::Timestamp;
+use crate::read_model::ReadModels;
 
 pub(super) async fn revive(
     catalog: &PgCatalog,
     projection: &str,
     version: &semver::Version,
-    read_models: &Path,
+    read_models: &ReadModels,
     until: Option<Position>,
     now_us: i64,
 ) -> Result<Build> {
@@ -45,7 +44,7 @@ pub(super) async fn add_successor(
     catalog: &PgCatalog,
     projection: &str,
     version: &semver::Version,
-    read_models: &Path,
+    read_models: &ReadModels,
     until: Option<Position>,
     now_us: i64,
 ) -> Result<Build> {
@@ -170,7 +169,7 @@ pub(super) async fn insert_build(
     projection: &str,
     version: &str,
     stage: Stage,
-    read_models: &Path,
+    read_models: &ReadModels,
     until: Option<Position>,
     now_us: i64,
 ) -> Result<Build> {
@@ -190,7 +189,7 @@ pub(super) async fn insert_build(
     .fetch_one(&mut **transaction)
     .await
     .map_err(doing("add a build"))?;
-    let location = build_location(read_models, projection, version, id);
+    let location = read_models.location(projection, version, id);
     sqlx::query("UPDATE retell.builds SET location = $1 WHERE id = $2")
         .bind(&location)
         .bind(id)

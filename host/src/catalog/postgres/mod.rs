@@ -9,8 +9,6 @@ mod status;
 mod switch;
 mod versions;
 
-use std::path::Path;
-
 use async_trait::async_trait;
 use sqlx::PgPool;
 
@@ -22,6 +20,7 @@ use super::{
 use crate::event::Position;
 use crate::lifecycle::state::{Change, Status};
 use crate::postgres::ServerUrl;
+use crate::read_model::ReadModels;
 
 /// The catalog beside the events, in the schema `retell`.
 #[derive(Debug, Clone)]
@@ -95,7 +94,7 @@ impl Catalog for PgCatalog {
         &self,
         projection: &str,
         version: &semver::Version,
-        read_models: &Path,
+        read_models: &ReadModels,
         until: Option<Position>,
         now_us: i64,
     ) -> Result<Build> {
@@ -106,7 +105,7 @@ impl Catalog for PgCatalog {
         &self,
         projection: &str,
         version: &semver::Version,
-        read_models: &Path,
+        read_models: &ReadModels,
         until: Option<Position>,
         now_us: i64,
     ) -> Result<Build> {

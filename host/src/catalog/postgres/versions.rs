@@ -28,19 +28,22 @@ pub(super) async fn versions(catalog: &PgCatalog, projection: &str) -> Result<Ve
         .fetch_all(&mut *snapshot)
         .await
         .map_err(doing("list versions"))?;
-    let builds = sqlx::query(
-        "SELECT * FROM retell.builds WHERE projection = $1 AND stage IN ('current', 'successor')",
-    )
-    .bind(projection)
-    .fetch_all(&mut *snapshot)
-    .await
-    .map_err(doing("list builds"))?;
+    let builds = sqlx::query("SELECT * FROM retell.builds WHERE projection = $1 ORDER BY id")
+        .bind(projection)
+        .fetch_all(&mut *snapshot)
+        .await
+        .map_err(doing("list builds"))?;
     drop(snapshot);
     let build = |version: &str, stage: &str| {
         let found = builds.iter().find(|row| {
             row.get::<String, _>("version") == version && row.get::<String, _>("stage") == stage
         });
         found.map(build_of)
+    };
+    let latest = |version: &str| {
+        let mut newest_first = builds.iter().rev();
+        let found = newest_first.find(|row| row.get::<String, _>("version") == version);
+        found.map(|row| row.get("location"))
     };
     let mut versions = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -53,6 +56,7 @@ pub(super) async fn versions(catalog: &PgCatalog, projection: &str) -> Result<Ve
             promote_when_ready: row.get("promote_when_ready"),
             current: build(&text, "current"),
             successor: build(&text, "successor"),
+            latest_location: latest(&text),
         });
     }
     versions.sort_by(|a, b| a.version.cmp(&b.version));

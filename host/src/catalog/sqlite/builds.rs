@@ -1,21 +1,20 @@
 //! Builds: made, put in another's place, given up.
 
-use std::path::Path;
-
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::majors::set_major;
 use super::status::{change_status, status};
 use super::{Result, SqliteCatalog, doing};
-use crate::catalog::{Build, CatalogError, Stage, build_location};
+use crate::catalog::{Build, CatalogError, Stage};
 use crate::event::Position;
 use crate::lifecycle::state::{Change, Refusal, State};
+use crate::read_model::ReadModels;
 
 pub(super) async fn revive(
     catalog: &SqliteCatalog,
     projection: &str,
     version: &semver::Version,
-    read_models: &Path,
+    read_models: &ReadModels,
     until: Option<Position>,
     now_us: i64,
 ) -> Result<Build> {
@@ -44,7 +43,7 @@ pub(super) async fn add_successor(
     catalog: &SqliteCatalog,
     projection: &str,
     version: &semver::Version,
-    read_models: &Path,
+    read_models: &ReadModels,
     until: Option<Position>,
     now_us: i64,
 ) -> Result<Build> {
@@ -166,7 +165,7 @@ pub(super) async fn insert_build(
     projection: &str,
     version: &str,
     stage: Stage,
-    read_models: &Path,
+    read_models: &ReadModels,
     until: Option<Position>,
     now_us: i64,
 ) -> Result<Build> {
@@ -186,7 +185,7 @@ pub(super) async fn insert_build(
     .fetch_one(&mut **transaction)
     .await
     .map_err(doing("add a build"))?;
-    let location = build_location(read_models, projection, version, id);
+    let location = read_models.location(projection, version, id);
     sqlx::query("UPDATE builds SET location = ? WHERE id = ?")
         .bind(&location)
         .bind(id)

@@ -9,7 +9,7 @@ mod status;
 mod switch;
 mod versions;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use sqlx::SqlitePool;
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::event::Position;
 use crate::lifecycle::state::{Change, Status};
+use crate::read_model::ReadModels;
 
 /// The catalog beside the events, in one SQLite file.
 #[derive(Debug, Clone)]
@@ -95,7 +96,7 @@ impl Catalog for SqliteCatalog {
         &self,
         projection: &str,
         version: &semver::Version,
-        read_models: &Path,
+        read_models: &ReadModels,
         until: Option<Position>,
         now_us: i64,
     ) -> Result<Build> {
@@ -106,7 +107,7 @@ impl Catalog for SqliteCatalog {
         &self,
         projection: &str,
         version: &semver::Version,
-        read_models: &Path,
+        read_models: &ReadModels,
         until: Option<Position>,
         now_us: i64,
     ) -> Result<Build> {
@@ -164,6 +165,8 @@ impl Catalog for SqliteCatalog {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// An empty database that outlives the catalog on it.

@@ -26,19 +26,22 @@ pub(super) async fn versions(
         .fetch_all(&mut *snapshot)
         .await
         .map_err(doing("list versions"))?;
-    let builds = sqlx::query(
-        "SELECT * FROM builds WHERE projection = ? AND stage IN ('current', 'successor')",
-    )
-    .bind(projection)
-    .fetch_all(&mut *snapshot)
-    .await
-    .map_err(doing("list builds"))?;
+    let builds = sqlx::query("SELECT * FROM builds WHERE projection = ? ORDER BY id")
+        .bind(projection)
+        .fetch_all(&mut *snapshot)
+        .await
+        .map_err(doing("list builds"))?;
     drop(snapshot);
     let build = |version: &str, stage: &str| {
         let found = builds.iter().find(|row| {
             row.get::<String, _>("version") == version && row.get::<String, _>("stage") == stage
         });
         found.map(build_of)
+    };
+    let latest = |version: &str| {
+        let mut newest_first = builds.iter().rev();
+        let found = newest_first.find(|row| row.get::<String, _>("version") == version);
+        found.map(|row| row.get("location"))
     };
     let mut versions = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -51,6 +54,7 @@ pub(super) async fn versions(
             promote_when_ready: row.get("promote_when_ready"),
             current: build(&text, "current"),
             successor: build(&text, "successor"),
+            latest_location: latest(&text),
         });
     }
     versions.sort_by(|a, b| a.version.cmp(&b.version));

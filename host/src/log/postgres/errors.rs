@@ -2,12 +2,13 @@
 
 use crate::limits::LOG_BUSY_TIMEOUT;
 use crate::log::{LogError, LogName};
-use crate::postgres::{Failure, failure};
+use crate::postgres::{Failure, ServerError, failure};
 
 /// What a failed step means for a log.
 pub(super) fn explain(log: &LogName, doing: &'static str, error: sqlx::Error) -> LogError {
     let log = log.clone();
-    match failure(&error) {
+    let (kind, error) = (failure(&error), ServerError::from(error));
+    match kind {
         Failure::Connection => LogError::Unreachable {
             log,
             source: error.into(),

@@ -205,7 +205,7 @@ pub enum RoleKind {
 }
 
 /// What each kind of role is granted.
-const HOST_GRANTS: [&str; 6] = [
+const HOST_GRANTS: [&str; 7] = [
     "GRANT USAGE ON SCHEMA retell TO {role}",
     "GRANT SELECT ON retell.events, retell.log_head, retell.imports, retell.inbox,
          retell.inbox_rejected, retell.log_migrations TO {role}",
@@ -213,6 +213,12 @@ const HOST_GRANTS: [&str; 6] = [
     "GRANT INSERT, UPDATE, DELETE ON retell.imports TO {role}",
     "GRANT INSERT, DELETE, UPDATE ON retell.inbox TO {role}",
     "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA retell TO {role}",
+    // Read models are schemas of their own. Whoever may not grant this leaves them to other databases.
+    "DO $$ BEGIN
+         IF has_database_privilege(current_database(), 'CREATE WITH GRANT OPTION') THEN
+             EXECUTE format('GRANT CREATE ON DATABASE %I TO %s', current_database(), '{role}');
+         END IF;
+     END $$",
 ];
 const APPLICATION_GRANTS: [&str; 3] = [
     "GRANT USAGE ON SCHEMA retell TO {role}",

@@ -261,12 +261,14 @@ fn copy_out(
             sql.push_str(column);
         }
     }
-    sql += &format!(" FROM retell.events WHERE position > {after} AND position <= {up_to}");
-    if let Some(types) = types {
+    let types = types.map_or(String::new(), |types| {
         let types: Vec<String> = types.iter().map(|name| literal(name)).collect();
-        sql += &format!(" AND type IN ({})", types.join(", "));
-    }
-    sql + &format!(" ORDER BY position LIMIT {rows_max}) TO STDOUT (FORMAT binary)")
+        format!(" AND type IN ({})", types.join(", "))
+    });
+    format!(
+        "{sql} FROM retell.events WHERE position > {after} AND position <= {up_to}{types}
+         ORDER BY position LIMIT {rows_max}) TO STDOUT (FORMAT binary)"
+    )
 }
 
 /// A text as SQL writes it, whatever the server's setting for backslashes is.

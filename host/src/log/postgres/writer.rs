@@ -10,7 +10,7 @@ use crate::event::{Hash, Position};
 use crate::limits::{LOG_BUSY_TIMEOUT, POSTGRES_RETRY_PAUSE};
 use crate::log::ids::EventIds;
 use crate::log::{Head, LogError};
-use crate::postgres::{Failure, Session, Timestamp, failure};
+use crate::postgres::{Failure, ServerError, Session, Timestamp, failure};
 
 /// Appends; between [`begin`](Self::begin) and [`commit`](Self::commit) nobody else can.
 pub(super) struct Writer {
@@ -129,7 +129,7 @@ impl Writer {
                 Err(_) if left.is_zero() => {
                     return Err(LogError::CommitUnknown {
                         log: self.place.name.clone(),
-                        source: broken.into(),
+                        source: ServerError::from(broken).into(),
                     });
                 }
                 Err(_) => {

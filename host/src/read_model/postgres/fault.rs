@@ -1,6 +1,6 @@
 //! What PostgreSQL's errors mean for a read model.
 
-use crate::postgres::{Failure, failure};
+use crate::postgres::{Failure, ServerError, failure};
 use crate::read_model::{ModelName, ReadModelError};
 
 /// What was being done, for messages.
@@ -32,8 +32,9 @@ impl Doing {
 /// Sorts an error of the server by what the operator has to know.
 pub(super) fn fault(model: &ModelName, doing: Doing, error: sqlx::Error) -> ReadModelError {
     let model = model.clone();
+    let (kind, error) = (failure(&error), ServerError::from(error));
     let message = error.to_string();
-    match failure(&error) {
+    match kind {
         Failure::Connection | Failure::NoDatabase | Failure::Pooled => {
             ReadModelError::Unreachable {
                 model,
@@ -41,7 +42,11 @@ pub(super) fn fault(model: &ModelName, doing: Doing, error: sqlx::Error) -> Read
             }
         }
         Failure::DiskFull => ReadModelError::Full { model, message },
-        Failure::Denied | Failure::ReadOnly => ReadModelError::NotWritable { model, message },
+        Failure::Denied | Failure::ReadOnly => ReadModelError::Refused {
+            model,
+            doing: doing.verb(),
+            message,
+        },
         Failure::Busy => ReadModelError::Locked { model },
         // The schema or a table of it was dropped.
         Failure::NoObject if !matches!(doing, Doing::Publish) => ReadModelError::Missing { model },
@@ -64,7 +69,7 @@ pub(super) fn write_fault(model: &ModelName, table: &str, error: sqlx::Error) ->
         return ReadModelError::Conflict {
             model: model.clone(),
             table: table.to_owned(),
-            message: error.to_string(),
+            message: ServerError::from(error).to_string(),
         };
     }
     fault(model, Doing::Write, error)

@@ -26,7 +26,7 @@ pub(super) fn drop_read_model(place: &SchemaPlace) -> Result<(), ReadModelError>
             });
         }
         Found::Used { by } => {
-            return Err(ReadModelError::NotWritable {
+            return Err(ReadModelError::InUse {
                 model: place.name(),
                 message: format!("{by} depends on it, and would be dropped with it"),
             });

@@ -22,7 +22,7 @@ const EVENTS_PER_REQUEST: u64 = 200;
 /// Clients that append with SQL, and misbehave.
 const CLIENTS: u64 = 8;
 const TRANSACTIONS: u64 = 60;
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Ids that a client of the host was told are in the log.
 async fn append_as_a_host(database: Arc<Database>, client: u64) -> Vec<String> {

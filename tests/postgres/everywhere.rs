@@ -1,0 +1,97 @@
+//! Every combination of where the log is and where the read models are comes to the same rows.
+
+use crate::cluster::cluster;
+use crate::content::seeded;
+use crate::instance::{Instance, Where};
+
+const GUESTS: [(&str, &str); 4] = [
+    ("articles_v1", "articles@1.0.0"),
+    ("articles_v2", "articles@2.0.0"),
+    ("articles_v3", "articles@3.0.0"),
+    ("discussions_v1", "discussions@1.0.0"),
+];
+
+/// The digests of all shipped versions after a replay of some events and following the rest.
+fn digests(log: Where, read_models: Where) -> Vec<(u64, String)> {
+    let events = seeded(7, 3_000);
+    let it = Instance::initialised(log, read_models);
+    it.append(&events[..2_000], 0);
+    for (guest, _) in GUESTS {
+        it.promote(guest);
+    }
+    it.append(&events[2_000..], 2_000);
+    it.ok(&["catch-up", "-q"]);
+    // To and fro: what readers get follows.
+    it.ok(&["rollback", "-q", "articles"]);
+    let live = it.json(&[
+        "query",
+        "articles",
+        "SELECT version, role FROM retell_read_model",
+    ]);
+    assert_eq!(live[0]["version"], "2.0.0");
+    it.ok(&["rollback", "-q", "articles"]);
+    GUESTS.iter().map(|(_, name)| it.digest(name)).collect()
+}
+
+#[test]
+fn all_combinations_come_to_the_same_rows() {
+    let server = || Where::Server(cluster().new_database());
+    let one = server();
+    let expected = digests(Where::Files, Where::Files);
+    assert!(expected.iter().all(|(position, _)| *position == 3_000));
+    for (log, read_models) in [
+        (one.clone(), one),
+        (server(), Where::Files),
+        (Where::Files, server()),
+        (server(), server()),
+    ] {
+        let name = format!("{log:?}, {read_models:?}");
+        assert_eq!(digests(log, read_models), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_version_can_be_moved_and_stays_where_it_is() {
+    let [log, first, second] = [(); 3].map(|()| cluster().new_database());
+    let it = Instance::initialised(Where::Server(log), Where::Server(first.clone()));
+    it.append(&seeded(3, 500), 0);
+    it.promote("articles_v1");
+    let before = it.digest("articles@1.0.0");
+    let location = |it: &Instance| {
+        let version = it.version("articles@1.0.0").expect("it is there");
+        version["location"].as_str().expect("a text").to_owned()
+    };
+    assert!(location(&it).starts_with(&first), "{}", location(&it));
+    it.ok(&["move", "-q", "articles@1.0.0", "--read-models", &second]);
+    assert!(location(&it).starts_with(&second), "{}", location(&it));
+    assert_eq!(it.digest("articles@1.0.0"), before);
+    // Readers find it by the same name there, and nothing is left behind.
+    let schemas = |url: &str| {
+        cluster().psql(
+            database_of(url),
+            "SELECT count(*) FROM pg_namespace
+             WHERE nspname LIKE 'articles%' OR nspname LIKE 'retell\\_%\\_b%'",
+        )
+    };
+    assert_eq!(schemas(&first), "0");
+    assert_eq!(schemas(&second), "3");
+    let rows = cluster().psql(
+        database_of(&second),
+        "SELECT count(*) > 0 FROM articles.article",
+    );
+    assert_eq!(rows, "t");
+    // A version remembers where it is, whatever new ones do.
+    it.ok(&["replay", "-q", "articles@1.0.0"]);
+    assert!(location(&it).starts_with(&second), "{}", location(&it));
+    it.ok(&["move", "-q", "articles@1.0.0", "--read-models", "files"]);
+    assert!(location(&it).ends_with(".db"), "{}", location(&it));
+    assert_eq!(it.digest("articles@1.0.0"), before);
+    assert_eq!(schemas(&second), "0");
+    assert!(it.path("retell-data/read-models/articles/live.db").exists());
+}
+
+pub(crate) fn database_of(url: &str) -> &str {
+    let path = url.rsplit_once('/').map_or(url, |(_, _)| url);
+    let start = path.find("localhost/").expect("the cluster's URLs") + "localhost/".len();
+    path[start..].split('?').next().expect("a name")
+}

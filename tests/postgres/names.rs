@@ -1,0 +1,236 @@
+//! The schemas of views by which readers come to the live version and to majors.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::cluster::cluster;
+use crate::everywhere::database_of;
+use crate::instance::{Instance, Where};
+use crate::scripts::{column, manifest};
+
+/// An instance with everything in one database.
+fn instance() -> (Instance, String) {
+    let url = cluster().new_database();
+    let server = Where::Server(url.clone());
+    let it = Instance::initialised(server.clone(), server);
+    let lines: String = (1..=20)
+        .map(|n| format!("{{\"stream\":\"s\",\"type\":\"T\",\"data\":{n}}}\n"))
+        .collect();
+    it.write("events.ndjson", lines);
+    it.ok(&["append", "-q", "events.ndjson"]);
+    (it, database_of(&url).to_owned())
+}
+
+/// A projection `ticks` with a table `seen (position)`, and more.
+fn ticks(version: &str, change: impl FnOnce(&mut Value)) -> Value {
+    let mut manifest = manifest("ticks", version);
+    change(&mut manifest);
+    manifest
+}
+
+fn promote(it: &Instance, manifest: &Value) {
+    let file = it.scripted(manifest);
+    it.ok(&["deploy", "-q", &file, "--promote"]);
+}
+
+fn script(sql: &str) -> Value {
+    json!([{ "dialect": "postgres", "sql": sql }])
+}
+
+#[test]
+fn grants_survive_whatever_becomes_of_the_columns() {
+    let (it, database) = instance();
+    let psql = |sql: &str| cluster().psql(&database, sql);
+    promote(
+        &it,
+        &ticks("1.0.0", |it| {
+            it["after_replay"] =
+                script("CREATE VIEW even AS SELECT position FROM seen WHERE position % 2 = 0");
+        }),
+    );
+    let role = format!("reader_{database}");
+    psql(&format!(
+        "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA ticks TO {role};
+         GRANT SELECT ON ticks.seen, ticks.even TO {role} WITH GRANT OPTION"
+    ));
+    let read = |sql: &str| cluster().try_psql(&role, &database, sql);
+    assert_eq!(
+        read("SELECT count(*), count(*) FILTER (WHERE position > 0) FROM ticks.seen").unwrap(),
+        "20|20"
+    );
+    assert_eq!(read("SELECT count(*) FROM ticks.even").unwrap(), "10");
+    // Another type, one column more in front, and a view that is gone.
+    promote(
+        &it,
+        &ticks("2.0.0", |it| {
+            it["after_replay"] = script(
+                "CREATE VIEW even AS SELECT 'x' AS mark, position::text FROM seen WHERE position % 2 = 0",
+            );
+        }),
+    );
+    assert_eq!(
+        read("SELECT mark, position FROM ticks.even ORDER BY 2 LIMIT 1").unwrap(),
+        "x|10"
+    );
+    assert_eq!(read("SELECT count(*) FROM ticks.seen").unwrap(), "20");
+    // The major's name is another schema, on which nothing was granted.
+    assert!(
+        read("SELECT * FROM ticks_v1.even")
+            .unwrap_err()
+            .contains("42501")
+    );
+    it.ok(&["rollback", "-q", "ticks"]);
+    assert_eq!(read("SELECT max(position) FROM ticks.even").unwrap(), "20");
+    let grantable = psql(
+        "SELECT bool_and(is_grantable) FROM pg_class, aclexplode(relacl)
+         WHERE oid = 'ticks.even'::regclass AND grantee <> relowner",
+    );
+    assert_eq!(grantable, "t");
+    // Nobody but retell may write what readers see.
+    assert!(
+        read("DELETE FROM ticks.seen")
+            .unwrap_err()
+            .contains("42501")
+    );
+    assert!(
+        read("SELECT * FROM retell.events")
+            .unwrap_err()
+            .contains("42501")
+    );
+}
+
+#[test]
+fn a_view_of_a_users_own_is_named_before_the_switch_and_never_dropped() {
+    let (it, database) = instance();
+    let psql = |sql: &str| cluster().psql(&database, sql);
+    promote(&it, &ticks("1.0.0", |_| {}));
+    psql("CREATE VIEW public.mine AS SELECT position FROM ticks.seen");
+    // A column more behind the others harms nobody.
+    let wider = ticks("1.1.0", |it| {
+        it["tables"].as_array_mut().expect("a list").push(json!({
+            "name": "other", "columns": [column("id", "text")], "key": [0], "indexes": [],
+        }));
+    });
+    promote(&it, &wider);
+    assert_eq!(psql("SELECT count(*) FROM public.mine"), "20");
+    // One that is gone does.
+    let file = it.scripted(&ticks("2.0.0", |it| {
+        it["tables"][0]["name"] = json!("noticed");
+    }));
+    it.ok(&["deploy", "-q", &file]);
+    let refused = it.run(&["promote", "ticks@2.0.0"]);
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("view public.mine depends on view ticks.seen"),
+        "{refused:?}"
+    );
+    assert!(refused.stderr.contains("hint:"), "{refused:?}");
+    assert_eq!(it.version("ticks@1.1.0").expect("there")["role"], "live");
+    assert_eq!(psql("SELECT count(*) FROM public.mine"), "20");
+    psql("DROP VIEW public.mine");
+    it.ok(&["promote", "-q", "ticks@2.0.0"]);
+    assert_eq!(psql("SELECT count(*) FROM ticks.noticed"), "20");
+}
+
+#[test]
+fn a_schema_of_somebody_else_is_left_alone() {
+    let (it, database) = instance();
+    cluster().psql(
+        &database,
+        "CREATE SCHEMA ticks; CREATE TABLE ticks.mine (x int)",
+    );
+    let file = it.scripted(&ticks("1.0.0", |_| {}));
+    it.ok(&["deploy", "-q", &file]);
+    let refused = it.run(&["promote", "ticks@1.0.0"]);
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+    assert!(
+        refused.stderr.contains("not marked as one of retell's"),
+        "{refused:?}"
+    );
+    assert_eq!(
+        cluster().psql(&database, "SELECT count(*) FROM ticks.mine"),
+        "0"
+    );
+    assert_eq!(it.version("ticks@1.0.0").expect("there")["role"], "none");
+}
+
+#[test]
+fn two_logs_share_a_server_and_keep_apart() {
+    let read_models = cluster().new_database();
+    let server = || Where::Server(cluster().new_database());
+    let one = Instance::initialised(server(), Where::Server(read_models.clone()));
+    let other = Instance::initialised(server(), Where::Server(read_models.clone()));
+    for it in [&one, &other] {
+        it.ok(&[
+            "append", "-q", "--stream", "s", "--type", "T", "--data", "1",
+        ]);
+    }
+    promote(&one, &ticks("1.0.0", |_| {}));
+    // Its builds have names of their own, but the readers' name is taken.
+    let file = other.scripted(&ticks("1.0.0", |_| {}));
+    other.ok(&["deploy", "-q", &file]);
+    assert_eq!(other.digest("ticks@1.0.0"), one.digest("ticks@1.0.0"));
+    let refused = other.run(&["promote", "ticks@1.0.0"]);
+    assert!(
+        refused
+            .stderr
+            .contains("it holds the views of ticks of the log"),
+        "{refused:?}"
+    );
+    assert_eq!(
+        one.json(&["query", "ticks", "SELECT count(*) AS n FROM seen"])[0]["n"],
+        1
+    );
+}
+
+/// A reader with explicit columns and an ordinary session must not notice a switch, whatever its
+/// transactions and prepared statements are like.
+#[test]
+fn clients_with_explicit_columns_see_no_error_at_a_switch() {
+    let (it, database) = instance();
+    promote(&it, &ticks("1.0.0", |_| {}));
+    let file = it.scripted(&ticks("1.1.0", |it| {
+        it["tables"][0]["name"] = json!("seen");
+        it["after_replay"] = script("CREATE VIEW more AS SELECT position, 1 AS one FROM seen");
+    }));
+    it.ok(&["deploy", "-q", &file]);
+    let stop = AtomicBool::new(false);
+    let loops = [
+        // Prepared, outside of transactions.
+        "PREPARE q AS SELECT position FROM ticks.seen ORDER BY position;",
+        "PREPARE q AS SELECT count(position) FROM ticks.seen;",
+    ];
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = loops
+            .iter()
+            .map(|prepare| {
+                let (database, stop) = (&database, &stop);
+                scope.spawn(move || {
+                    let mut rounds = 0;
+                    while !stop.load(Ordering::SeqCst) {
+                        let many = "EXECUTE q; SELECT pg_sleep(0.002);".repeat(40);
+                        let in_transaction =
+                            "BEGIN; EXECUTE q; SELECT pg_sleep(0.002); EXECUTE q; COMMIT;"
+                                .repeat(10);
+                        let sql = format!("{prepare} {many} {in_transaction}");
+                        let read = cluster().try_psql("postgres", database, &sql);
+                        assert!(read.is_ok(), "{read:?}");
+                        rounds += 1;
+                    }
+                    rounds
+                })
+            })
+            .collect();
+        for _ in 0..6 {
+            it.ok(&["promote", "-q", "ticks@1.1.0"]);
+            it.ok(&["rollback", "-q", "ticks"]);
+        }
+        stop.store(true, Ordering::SeqCst);
+        for reader in readers {
+            assert!(reader.join().expect("no reader saw an error") > 1);
+        }
+    });
+}
