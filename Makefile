@@ -28,7 +28,7 @@ lint: ## Format check, and clippy with warnings denied
 fmt: ## Format the code
 	cargo fmt --all
 
-setup: ## Install what is missing: a C compiler, git, and a way to compile WebAssembly
+setup: ## Install what is missing: a C compiler, git, PostgreSQL, a way to compile WebAssembly
 	@.ci/setup
 
 guests: setup ## Build every projection, shipped or for tests, into target/guests

@@ -8,12 +8,16 @@
 mod appending;
 mod baselines;
 mod boundary;
+#[path = "../support/cluster.rs"]
+#[allow(dead_code, reason = "the bench needs only some of it")]
+mod cluster;
 mod compare;
 mod events;
 mod host;
 mod large;
 mod live;
 mod machine;
+mod postgres;
 mod report;
 mod run;
 #[path = "../support/mod.rs"]
@@ -88,13 +92,14 @@ fn main() -> anyhow::Result<()> {
 /// A workload that is no fold: its name, and how it is run.
 type Other = (&'static str, fn(&Bench, &mut Report) -> anyhow::Result<()>);
 
-const OTHERS: [Other; 6] = [
+const OTHERS: [Other; 7] = [
     ("together", run_together),
     ("large", run_large),
     ("boundary", run_boundary),
     ("live", run_live),
     ("appends", run_appends),
     ("import", run_import),
+    ("postgres", run_postgres),
 ];
 
 fn run_all(bench: &Bench, only: &[&str], report: &mut Report) -> anyhow::Result<()> {
@@ -236,6 +241,32 @@ fn run_import(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         "import: 200,000 events and their renames from an NDJSON file, beside raw inserts of the \
          finished rows into the same table and indexes, which no trigger guards.",
     );
+    Ok(())
+}
+
+/// All that runs on a server of its own, since its log takes a while to make.
+fn run_postgres(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let server = postgres::Server::start(bench, EVENTS)?;
+    server.find_latest_bids();
+    for fold in &postgres::FOLDS {
+        say(fold.name);
+        let times = server.fold(bench, fold)?;
+        report.times(fold.name, &times[0]);
+        for (baseline, theirs) in fold.baselines.iter().zip(&times[1..]) {
+            report.against(fold.name, &times[0], theirs, Some(baseline.target));
+        }
+    }
+    say("pg-appends");
+    let [ours, locked, plain] = postgres::appends(&server, bench, 50)?;
+    report.times("pg-appends", &ours);
+    report.against("pg-appends", &ours, &locked, Some(0.1));
+    report.against("pg-appends", &ours, &plain, Some(0.5));
+    report.note(format!(
+        "pg-…: log and read model in one PostgreSQL database, which syncs what it commits. pg-appends: \
+         one event, from {} callers at once, beside `retell.append` and plain inserts on {0} \
+         connections, in a transaction each.",
+        appending::APPENDERS
+    ));
     Ok(())
 }
 

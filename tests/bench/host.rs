@@ -9,8 +9,8 @@ use retell::catalog::{ModuleRecord, NewVersion};
 use retell::clock;
 use retell::lifecycle::state::{Halt, State};
 use retell::lifecycle::{Access, Host, Places, Scope, View};
-use retell::log::OpenMode;
 use retell::log::sqlite::SqliteLog;
+use retell::log::{EventLog, OpenMode};
 use retell::read_model::{ReadModelPlace, ReadModels};
 use retell::replay::{Feed, FeedSettings, Settings};
 use retell::wasm::{Engine, Module};
@@ -26,7 +26,7 @@ pub(crate) struct Instance {
 
 /// A version that was deployed, and whose supervisor goes on.
 pub(crate) struct Deployed {
-    pub(crate) model: PathBuf,
+    pub(crate) place: ReadModelPlace,
     pub(crate) access: Access,
 }
 
@@ -42,12 +42,33 @@ pub(crate) fn module(engine: &Engine, guest: &str) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+impl Deployed {
+    /// The read model's file.
+    pub(crate) fn file(&self) -> PathBuf {
+        match &self.place {
+            ReadModelPlace::File(path) => path.clone(),
+            ReadModelPlace::Schema(_) => unreachable!("these instances have files"),
+        }
+    }
+}
+
 impl Instance {
     /// In a folder of its own inside `folder`, so on the same disk.
     pub(crate) async fn new(
         folder: &Path,
         engine: &Engine,
-        log: Arc<SqliteLog>,
+        log: Arc<dyn EventLog>,
+    ) -> anyhow::Result<Self> {
+        let read_models = ReadModels::Folder("read-models".into());
+        Self::with(folder, engine, log, read_models).await
+    }
+
+    /// One whose read models are somewhere else.
+    pub(crate) async fn with(
+        folder: &Path,
+        engine: &Engine,
+        log: Arc<dyn EventLog>,
+        read_models: ReadModels,
     ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(folder)?;
         // The catalog gets a file of its own, so that a run leaves the bench's log as it was.
@@ -63,7 +84,7 @@ impl Instance {
             settings: Settings::default(),
             places: Places {
                 home: folder.path().to_owned(),
-                read_models: ReadModels::Folder("read-models".into()),
+                read_models,
                 links: folder.path().join("read-models"),
             },
         };
@@ -98,7 +119,7 @@ impl Instance {
         let mut access = Access::new(host.clone(), &record.manifest.name, scope);
         let build = access.until(|view| ended(view, &version)).await??;
         Ok(Deployed {
-            model: host.places.home.join(&build.location),
+            place: host.places.of_build(&build)?,
             access,
         })
     }
@@ -119,8 +140,7 @@ fn ended(view: &View, version: &semver::Version) -> Option<anyhow::Result<retell
 }
 
 /// Fails unless the whole log is in the read model.
-pub(crate) fn check_complete(model: &Path, head: u64) -> anyhow::Result<()> {
-    let place = ReadModelPlace::File(model.to_owned());
+pub(crate) fn check_complete(place: &ReadModelPlace, head: u64) -> anyhow::Result<()> {
     let position = place.status()?.checkpoint.position;
     if position != head {
         bail!("the read model is at {position}, the log at {head}");

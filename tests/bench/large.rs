@@ -63,7 +63,7 @@ pub(crate) fn alone(
         let seconds = began.elapsed().as_secs_f64();
         deployed.access.close().await;
         let peak_bytes = peak_bytes();
-        let rows = check(&deployed.model, log_path)?;
+        let rows = check(&deployed.file(), log_path)?;
         Ok(Alone {
             seconds,
             peak_bytes,

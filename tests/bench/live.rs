@@ -70,6 +70,7 @@ pub(crate) fn run(bench: &Bench, events: u32) -> anyhow::Result<[Phase; 2]> {
         let head = log.head().await?.position;
         let over = AtomicBool::new(false);
         // As `retell serve` does, the supervisor goes on looking.
+        let model = deployed.file();
         let serving = async {
             let is_over = |_: &View| over.load(Ordering::Relaxed).then_some(());
             deployed.access.until(is_over).await?;
@@ -77,12 +78,12 @@ pub(crate) fn run(bench: &Bench, events: u32) -> anyhow::Result<[Phase; 2]> {
             anyhow::Ok(())
         };
         let measuring = async {
-            let measured = measure(&instance, &deployed.model, events, &others).await;
+            let measured = measure(&instance, &model, events, &others).await;
             over.store(true, Ordering::Relaxed);
             measured
         };
         let ((), latencies) = tokio::try_join!(serving, measuring)?;
-        let bids: u64 = read_only(&deployed.model)?.query_row(
+        let bids: u64 = read_only(&model)?.query_row(
             "SELECT bids FROM auction_bids WHERE auction = ?1",
             [AUCTION],
             |row| row.get(0),

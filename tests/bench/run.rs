@@ -77,8 +77,8 @@ impl Bench {
             let mut deployed = instance.deploy(&bytes).await?;
             let took = began.elapsed();
             deployed.access.close().await;
-            host::check_complete(&deployed.model, self.log.head().await?.position)?;
-            Ok((took, instance, deployed.model))
+            host::check_complete(&deployed.place, self.log.head().await?.position)?;
+            Ok((took, instance, deployed.file()))
         })
     }
 
@@ -152,7 +152,7 @@ impl Bench {
             let took = began.elapsed();
             hot.access.close().await;
             join.access.close().await;
-            Ok((took, instance, [hot.model, join.model]))
+            Ok((took, instance, [hot.file(), join.file()]))
         })
     }
 }

@@ -84,7 +84,11 @@ fn a_version_can_be_moved_and_stays_where_it_is() {
     it.ok(&["replay", "-q", "articles@1.0.0"]);
     assert!(location(&it).starts_with(&second), "{}", location(&it));
     it.ok(&["move", "-q", "articles@1.0.0", "--read-models", "files"]);
-    assert!(location(&it).ends_with(".db"), "{}", location(&it));
+    assert!(
+        location(&it).contains("/files/articles/build-"),
+        "{}",
+        location(&it)
+    );
     assert_eq!(it.digest("articles@1.0.0"), before);
     assert_eq!(schemas(&second), "0");
     assert!(it.path("retell-data/read-models/articles/live.db").exists());
@@ -94,4 +98,43 @@ pub(crate) fn database_of(url: &str) -> &str {
     let path = url.rsplit_once('/').map_or(url, |(_, _)| url);
     let start = path.find("localhost/").expect("the cluster's URLs") + "localhost/".len();
     path[start..].split('?').next().expect("a name")
+}
+
+/// A host that starts again knows no rows, and must not ask for them one by one.
+#[test]
+fn a_cold_cache_costs_round_trips_by_the_batch() {
+    let [log, read_models] = [(); 2].map(|()| cluster().new_database());
+    let it = Instance::initialised(Where::Server(log), Where::Server(read_models.clone()));
+    let events = seeded(17, 8_000);
+    it.append(&events[..4_000], 0);
+    it.promote("articles_v1");
+    it.append(&events[4_000..], 4_000);
+    let questions = || -> u64 {
+        let count = cluster().psql(
+            "postgres",
+            &format!(
+                "SELECT pg_stat_clear_snapshot(), xact_commit FROM pg_stat_database
+                 WHERE datname = '{}'",
+                database_of(&read_models)
+            ),
+        );
+        count.trim_start_matches('|').parse().expect("a number")
+    };
+    let before = questions();
+    it.ok(&["catch-up", "-q"]);
+    // The server counts a session's transactions when it ends, at the latest.
+    crate::instance::wait_until("the sessions have ended", || {
+        let sessions = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}'",
+            database_of(&read_models)
+        );
+        cluster().psql("postgres", &sessions) == "0"
+    });
+    let asked = questions() - before;
+    assert!(asked > 0, "nothing was counted");
+    assert!(asked < 200, "{asked} transactions for 4,000 events");
+    let files = Instance::initialised(Where::Files, Where::Files);
+    files.append(&events, 0);
+    files.promote("articles_v1");
+    assert_eq!(it.digest("articles@1.0.0"), files.digest("articles@1.0.0"));
 }

@@ -14,10 +14,9 @@ fn instance() -> (Instance, String) {
     let url = cluster().new_database();
     let server = Where::Server(url.clone());
     let it = Instance::initialised(server.clone(), server);
-    let lines: String = (1..=20)
-        .map(|n| format!("{{\"stream\":\"s\",\"type\":\"T\",\"data\":{n}}}\n"))
-        .collect();
-    it.write("events.ndjson", lines);
+    let line = |n: u64| format!("{{\"stream\":\"s\",\"type\":\"T\",\"data\":{n}}}");
+    let lines: Vec<String> = (1..=20).map(line).collect();
+    it.write("events.ndjson", lines.join("\n"));
     it.ok(&["append", "-q", "events.ndjson"]);
     (it, database_of(&url).to_owned())
 }

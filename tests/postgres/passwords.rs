@@ -1,5 +1,7 @@
 //! Passwords stay where they are: in the environment, in `.pgpass`, or in a URL that nobody repeats.
 
+use std::fmt::Write as _;
+
 use crate::cluster::cluster;
 use crate::everywhere::database_of;
 use crate::instance::{Instance, Where, ended};
@@ -39,7 +41,7 @@ fn no_output_and_no_table_has_a_password_in_it() {
         ],
     ] {
         let ended = it.run(args);
-        said += &format!("{args:?}: {}{}\n", ended.stdout, ended.stderr);
+        let _ = writeln!(said, "{args:?}: {}{}", ended.stdout, ended.stderr);
     }
     let told: String = said
         .lines()

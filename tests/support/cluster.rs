@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const SUPERVISE: &str = r#"
 folder=$1 bin=$2
 "$bin/initdb" -D "$folder/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$folder/log" 2>&1 &&
-printf "%s\n" "unix_socket_directories = '$folder'" "listen_addresses = ''" "fsync = off" "max_connections = 200" >>"$folder/data/postgresql.conf" &&
+printf "%s\n" "unix_socket_directories = '$folder'" "listen_addresses = ''" "max_connections = 200" "$3" >>"$folder/data/postgresql.conf" &&
 "$bin/pg_ctl" start -w -D "$folder/data" -l "$folder/log" >>"$folder/log" 2>&1 &&
 echo ready || { cat "$folder/log" >&2; exit 1; }
 cat >/dev/null
@@ -36,6 +36,11 @@ pub(crate) fn cluster() -> &'static Cluster {
 impl Cluster {
     /// One more, for a test that does to it what others would not survive.
     pub(crate) fn new() -> Self {
+        Self::with_settings(&["fsync = off"])
+    }
+
+    /// One with settings of `postgresql.conf`.
+    pub(crate) fn with_settings(settings: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let bin = programs();
         let name = format!(
@@ -49,6 +54,7 @@ impl Cluster {
         let mut supervisor = shell
             .args(["sh", "-c", SUPERVISE, "sh"])
             .args([&folder, &bin])
+            .arg(settings.join("\n"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

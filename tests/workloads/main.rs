@@ -7,6 +7,9 @@ mod appending;
 mod baselines;
 #[path = "../bench/boundary.rs"]
 mod boundary;
+#[path = "../support/cluster.rs"]
+#[allow(dead_code, reason = "this binary needs only some of it")]
+mod cluster;
 #[path = "../bench/compare.rs"]
 mod compare;
 #[path = "../bench/events.rs"]
@@ -19,6 +22,9 @@ mod large;
 #[path = "../bench/live.rs"]
 #[allow(dead_code, reason = "only the bench looks at times")]
 mod live;
+#[path = "../bench/postgres/mod.rs"]
+#[allow(dead_code, reason = "only the bench has targets to reach")]
+mod postgres;
 #[path = "../bench/run.rs"]
 #[allow(dead_code, reason = "only the bench looks at times")]
 mod run;
@@ -97,4 +103,17 @@ fn imports_and_concurrent_appends_hold_every_event() {
     let (bench, _folder) = bench();
     appending::import(&bench, EVENTS).expect("the file is imported");
     appending::appends(&bench, 1_000, 5).expect("all are appended");
+}
+
+#[test]
+fn on_a_server_too_retell_makes_the_same_rows_as_the_baselines() {
+    let (bench, _folder) = bench();
+    let server = postgres::Server::start(&bench, 5_000).expect("a server can be started");
+    server.find_latest_bids();
+    for fold in &postgres::FOLDS {
+        let times = server.fold(&bench, fold);
+        let times = times.unwrap_or_else(|error| panic!("{}: {error:#}", fold.name));
+        assert_eq!(times.len(), 1 + fold.baselines.len());
+    }
+    postgres::appends(&server, &bench, 3).expect("every append arrives");
 }

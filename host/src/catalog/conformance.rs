@@ -105,6 +105,8 @@ async fn switch(catalog: &impl Catalog, to: &str, kind: SwitchKind) -> Result<()
         to: &to,
         position: 7,
         accept_older: false,
+        epoch: 1,
+        views: &[],
         now_us: 2,
     };
     catalog.switch(switch).await
@@ -279,7 +281,7 @@ async fn a_successor_takes_the_place_of_the_current_build(catalog: &impl Catalog
     assert_eq!(troubled.trouble.as_deref(), Some("no room"));
     catalog.set_trouble(first.id, None).await.expect("noted");
     catalog
-        .swap_in_successor("articles", &one)
+        .swap_in_successor("articles", &one, 1)
         .await
         .expect("swapped");
     let swapped = version(catalog, "1.0.0").await;

@@ -19,7 +19,8 @@ use retell_contract::manifest::Manifest;
 use crate::event::Position;
 use crate::lifecycle::state::{Change, Refusal, Status};
 use crate::postgres::{Failure, failure};
-use crate::read_model::ReadModels;
+use crate::read_model::postgres::ServerViews;
+use crate::read_model::{ReadModelError, ReadModels};
 
 /// What the catalog could not do.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,13 @@ pub enum CatalogError {
         version: String,
         source: Refusal,
     },
+    #[error("the lease on {projection} is somebody else's by now")]
+    LeaseLost { projection: String },
+    #[error("the views of {projection} can't follow the switch")]
+    Views {
+        projection: String,
+        source: ReadModelError,
+    },
     #[error("the lease file {path} can't be locked")]
     Lease {
         path: PathBuf,
@@ -68,8 +76,10 @@ const DISK_CODES: [&str; 3] = ["13", "778", "53100"];
 impl CatalogError {
     /// What to do next, where that is not for the command to say.
     pub fn hint(&self) -> Option<String> {
-        let Self::Storage { source, .. } = self else {
-            return None;
+        let source = match self {
+            Self::Storage { source, .. } => source,
+            Self::Views { source, .. } => return source.hint(),
+            _ => return None,
         };
         if failure(source) == Failure::Connection {
             return Some("see that the server of the log runs; `psql URL` says more".to_owned());
@@ -189,6 +199,10 @@ pub struct Switch<'a> {
     pub position: Position,
     /// The operator accepts a version that is behind, or stands still.
     pub accept_older: bool,
+    /// Of the lease under which this is done; a later one forbids it.
+    pub epoch: u64,
+    /// Views that follow the switch. Those in the catalog's own database do so in its transaction.
+    pub views: &'a [ServerViews],
     /// Microseconds since the Unix epoch, UTC.
     pub now_us: i64,
 }
@@ -232,7 +246,7 @@ pub trait Catalog: Send + Sync {
         promote: bool,
     ) -> Result<(), CatalogError>;
     /// Makes `to` live, the live one previous, the previous one plain, gives `to` its major's
-    /// name, and records the switch.
+    /// name, and records the switch; views in the same database follow in the same transaction.
     async fn switch(&self, switch: Switch<'_>) -> Result<(), CatalogError>;
     /// Brings a retired version back, with a build of its own, as if it were new.
     async fn revive(
@@ -253,10 +267,12 @@ pub trait Catalog: Send + Sync {
         now_us: i64,
     ) -> Result<Build, CatalogError>;
     /// Puts the successor in the current build's place; the version is ready and not halted then.
+    /// Refused where the lease has a later epoch.
     async fn swap_in_successor(
         &self,
         projection: &str,
         version: &semver::Version,
+        epoch: u64,
     ) -> Result<(), CatalogError>;
     /// Notes why the host can't go on with a build for now, or that it does again.
     async fn set_trouble(&self, build: i64, trouble: Option<&str>) -> Result<(), CatalogError>;

@@ -8,7 +8,7 @@ use super::state::{Role, State};
 use super::supervisor::Supervisor;
 use crate::catalog::VersionRecord;
 use crate::postgres::ServerUrl;
-use crate::read_model::postgres::{SchemaPlace, Views};
+use crate::read_model::postgres::{SchemaPlace, ServerViews, Views};
 use crate::read_model::publish::{LinkName, Links};
 use crate::read_model::{ReadModelError, ReadModelPlace};
 
@@ -16,35 +16,32 @@ use crate::read_model::{ReadModelError, ReadModelPlace};
 #[derive(Default)]
 struct Names(Vec<(Option<u64>, ReadModelPlace)>);
 
-/// The names on one server.
-struct OnServer {
-    views: Views,
-    wanted: Vec<(String, SchemaPlace)>,
-}
-
 impl Supervisor {
     /// Makes the names follow the catalog.
     pub(super) async fn publish(&self) -> Result<(), LifecycleError> {
         let versions = self.host.catalog.versions(self.projection()).await?;
         let live = versions.iter().find(|it| it.status.role == Role::Live);
-        let names = self.names(&versions, live).await?;
+        let names = self.names(&versions, live, None).await?;
         let files: Vec<_> = names.files().collect();
         Links::new(&self.host.places.links, self.projection()).repair(&files)?;
         for server in self.on_servers(&versions, &names).await? {
-            let follow = move || server.views.follow(&server.wanted);
-            let followed = tokio::task::spawn_blocking(follow).await;
+            let followed = tokio::task::spawn_blocking(move || server.follow()).await;
             followed.expect("replacing views does not panic")?;
         }
         Ok(())
     }
 
-    /// Refuses a switch to a version whose names could not follow, because others use them.
-    pub(super) async fn check_names(&self, to: &VersionRecord) -> Result<(), LifecycleError> {
+    /// The views that are to follow a switch to a version. Refused where they can't, because others
+    /// use them.
+    pub(super) async fn views_after(
+        &self,
+        to: &VersionRecord,
+    ) -> Result<Vec<ServerViews>, LifecycleError> {
         let versions = self.host.catalog.versions(self.projection()).await?;
-        let names = self.names(&versions, Some(to)).await?;
-        for server in self.on_servers(&versions, &names).await? {
-            let check = move || server.views.check(&server.wanted);
-            let checked = tokio::task::spawn_blocking(check).await;
+        let names = self.names(&versions, Some(to), Some(to)).await?;
+        let servers = self.on_servers(&versions, &names).await?;
+        for server in servers.clone() {
+            let checked = tokio::task::spawn_blocking(move || server.check()).await;
             match checked.expect("looking at views does not panic") {
                 Err(error @ ReadModelError::InUse { .. }) => {
                     return Err(LifecycleError::Refused {
@@ -55,17 +52,28 @@ impl Supervisor {
                 checked => checked?,
             }
         }
-        Ok(())
+        Ok(servers)
     }
 
-    /// The names as they are to be while `live` is live.
+    /// The names as they are to be while `live` is live. A version that is to be `promoted` takes its
+    /// major's name from older ones.
     async fn names(
         &self,
         versions: &[VersionRecord],
         live: Option<&VersionRecord>,
+        promoted: Option<&VersionRecord>,
     ) -> Result<Names, LifecycleError> {
         let mut names = Names::default();
-        let majors = self.host.catalog.majors(self.projection()).await?;
+        let mut majors: BTreeMap<u64, semver::Version> = {
+            let majors = self.host.catalog.majors(self.projection()).await?;
+            majors.into_iter().collect()
+        };
+        if let Some(promoted) = promoted.map(|it| &it.version) {
+            let holder = majors.entry(promoted.major).or_insert(promoted.clone());
+            if *holder < *promoted {
+                *holder = promoted.clone();
+            }
+        }
         let mut add = |major: Option<u64>, version: &VersionRecord| {
             if let Some(build) = &version.current {
                 names.0.push((major, self.host.places.of_build(build)?));
@@ -89,7 +97,7 @@ impl Supervisor {
         &self,
         versions: &[VersionRecord],
         names: &Names,
-    ) -> Result<Vec<OnServer>, LifecycleError> {
+    ) -> Result<Vec<ServerViews>, LifecycleError> {
         let projection = self.projection();
         let discarded = self.host.catalog.discarded(projection).await?;
         let current = versions.iter().filter_map(|it| it.current.as_ref());
@@ -111,7 +119,7 @@ impl Supervisor {
             }
         }
         let log_id = self.host.log.log_id();
-        let on_server = |(server, wanted): (ServerUrl, _)| OnServer {
+        let on_server = |(server, wanted): (ServerUrl, _)| ServerViews {
             views: Views::new(&server, projection, log_id),
             wanted,
         };

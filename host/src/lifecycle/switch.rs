@@ -12,6 +12,7 @@ use super::supervisor::Supervisor;
 use crate::catalog::{Build, Switch, SwitchKind, VersionRecord};
 use crate::clock::Stopwatch;
 use crate::event::Position;
+use crate::read_model::postgres::ServerViews;
 
 /// How often a switch looks at whom it waits for.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
@@ -78,7 +79,7 @@ impl Supervisor {
                 source,
             }));
         }
-        self.check_names(&target).await?;
+        let views = self.views_after(&target).await?;
         // Whoever stands still since the switch before may have to move for this one.
         self.release_fences();
         let displaced = self.displaced_by(to).await?;
@@ -92,7 +93,7 @@ impl Supervisor {
         self.catch_up(&target, &coming, accept_older, position)
             .await?;
         let switched = self
-            .switch_fenced(&target, &coming, &displaced, kind, accept_older)
+            .switch_fenced(&target, &coming, &displaced, kind, accept_older, &views)
             .await;
         let builds = displaced.iter().filter_map(|it| it.current.as_ref());
         self.fenced = Some(Fenced {
@@ -140,6 +141,7 @@ impl Supervisor {
         displaced: &[VersionRecord],
         kind: SwitchKind,
         accept_older: bool,
+        views: &[ServerViews],
     ) -> Result<Done, LifecycleError> {
         let mut position = 0;
         for version in displaced {
@@ -162,6 +164,8 @@ impl Supervisor {
             to: &target.version,
             position,
             accept_older,
+            epoch: self.epoch(),
+            views,
             now_us: self.host.clock.now_us(),
         };
         self.host.catalog.switch(switch).await.map_err(refused)?;
@@ -352,7 +356,7 @@ impl Supervisor {
         let swapped = self
             .host
             .catalog
-            .swap_in_successor(self.projection(), &version.version)
+            .swap_in_successor(self.projection(), &version.version, self.epoch())
             .await;
         if let Err(error) = swapped {
             if let Some(worker) = version

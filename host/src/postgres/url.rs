@@ -61,6 +61,11 @@ impl ServerUrl {
         self.has_password
     }
 
+    /// Whether both are one database, as far as their texts say.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.shown == other.shown
+    }
+
     pub(crate) fn options(&self) -> &PgConnectOptions {
         &self.options
     }

@@ -165,6 +165,11 @@ pub trait ReadModel: Send {
     /// The stored checkpoint: that of the last commit.
     fn checkpoint(&self) -> Checkpoint;
 
+    /// Whether each question of a reader costs a round trip, so that it pays to ask many at once.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     /// Reads what is committed, then and later.
     fn reader(&self) -> Result<Box<dyn RowReader>, ReadModelError>;
 

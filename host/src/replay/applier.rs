@@ -12,6 +12,10 @@ use crate::wasm::{CallError, EventBatch, Instance, Limits, Module};
 /// what memory kept from one call to the next shows it soon.
 const BATCHES_PER_INSTANCE: std::ops::RangeInclusive<u32> = 16..=256;
 
+/// How often a batch is rehearsed when its rows are far away and not in the cache: each rehearsal
+/// finds the rows that those of the one before lead to.
+const REHEARSALS_MAX: usize = 3;
+
 /// Applies batches, one at a time.
 pub(super) struct Applier {
     module: Module,
@@ -36,7 +40,7 @@ impl Applier {
     /// fresh instance.
     pub(super) fn apply(&mut self, batch: &EventBatch) -> Result<(), CallError> {
         let events = batch.positions.len();
-        let applied = self.call(batch).and_then(|changes| {
+        let applied = self.call_with_rows(batch).and_then(|changes| {
             self.tables()
                 .merge(&changes, events)
                 .map_err(|error| match error {
@@ -64,6 +68,29 @@ impl Applier {
     /// The next call runs in a fresh instance.
     pub(super) fn renew(&mut self) {
         self.instance = None;
+    }
+
+    /// Calls the module with the rows that it asks for. A module is a pure function of what it is
+    /// given, so a call that was told too little is made again.
+    fn call_with_rows(&mut self, batch: &EventBatch) -> Result<crate::wasm::ChangeSet, CallError> {
+        for _ in 0..REHEARSALS_MAX {
+            self.tables().begin_rehearsal();
+            let called = self.call(batch);
+            let was_rehearsal = self
+                .tables()
+                .end_rehearsal()
+                .map_err(|error| CallError::Host {
+                    source: Box::new(error),
+                })?;
+            if !was_rehearsal {
+                return called;
+            }
+            self.tables().take_back();
+            if called.is_err() {
+                self.instance = None;
+            }
+        }
+        self.call(batch)
     }
 
     fn call(&mut self, batch: &EventBatch) -> Result<crate::wasm::ChangeSet, CallError> {

@@ -47,6 +47,10 @@ pub(super) struct Tables {
     /// The current call's changes; they count only if it succeeds.
     journal: Vec<Undo>,
     has_unique: bool,
+    /// Each fetch costs a round trip.
+    is_remote: bool,
+    /// Keys that a rehearsal asked for in vain, by table; none: this is no rehearsal.
+    noted: Option<Vec<Vec<Vec<u8>>>>,
     cache_bytes_max: usize,
     events_in_call: usize,
 }
@@ -61,7 +65,13 @@ impl Tables {
     ) -> Self {
         let shapes = manifest.tables.iter().map(Shape::new);
         let tables: Vec<Table> = shapes.map(|it| Table::new(it, from_nothing)).collect();
+        let is_remote = {
+            let model = model.lock().unwrap_or_else(PoisonError::into_inner);
+            model.is_remote()
+        };
         Self {
+            is_remote,
+            noted: None,
             has_unique: tables.iter().any(|it| it.shape.has_unique),
             all: tables,
             model,
@@ -80,6 +90,29 @@ impl Tables {
     /// A call into the module begins, with a batch of so many events.
     pub(super) fn begin_call(&mut self, events: usize) {
         self.events_in_call = events;
+    }
+
+    /// The call is a rehearsal if rows may be missing here and are far away: it is told that there
+    /// are none, and what it asked for is fetched at once when it is over.
+    pub(super) fn begin_rehearsal(&mut self) {
+        let is_one = self.is_remote && !self.all.iter().all(|it| it.cache.is_complete());
+        self.noted = is_one.then(|| vec![Vec::new(); self.all.len()]);
+    }
+
+    /// Fetches what the rehearsal asked for in vain. True if there was anything: then nothing that
+    /// it did counts.
+    pub(super) fn end_rehearsal(&mut self) -> Result<bool, ReadModelError> {
+        let mut was_one = false;
+        for (table, keys) in self.noted.take().into_iter().flatten().enumerate() {
+            if !keys.is_empty() {
+                was_one = true;
+                let mut keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+                keys.sort_unstable();
+                keys.dedup();
+                self.fetch(table, &keys)?;
+            }
+        }
+        Ok(was_one)
     }
 
     /// The call failed: what it changed does not count.
@@ -283,6 +316,11 @@ impl RowSource for Tables {
         for (number, key) in keys.iter().enumerate() {
             if let Some(row) = self.all[table].cache.get(key) {
                 push_packed(&mut packed, row.unwrap_or_default())?;
+                continue;
+            }
+            if let Some(noted) = &mut self.noted {
+                noted[table].push(key.to_vec());
+                push_packed(&mut packed, &[])?;
                 continue;
             }
             // With the first one that is missing come all that are.

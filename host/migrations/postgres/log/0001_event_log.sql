@@ -84,6 +84,9 @@ BEGIN
     IF patience = '0' OR patience::interval > interval '30 s' THEN
         PERFORM set_config('lock_timeout', '30s', true);
     END IF;
+    -- A queue for those who wait. Without it each of them would wait for one version of the row after
+    -- the other, and many of them would hardly get on.
+    PERFORM pg_advisory_xact_lock(1919251564, 1);
     RETURN QUERY
         SELECT h.log_id, h.position, h.hash, h.recorded_at FROM retell.log_head h FOR UPDATE;
     PERFORM set_config('lock_timeout', patience, true);

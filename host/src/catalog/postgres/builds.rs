@@ -2,6 +2,7 @@
 
 use sqlx::{Postgres, Row, Transaction};
 
+use super::lease;
 use super::majors::set_major;
 use super::status::{change_status, status};
 use super::{PgCatalog, Result, doing};
@@ -83,9 +84,11 @@ pub(super) async fn swap_in_successor(
     catalog: &PgCatalog,
     projection: &str,
     version: &semver::Version,
+    epoch: u64,
 ) -> Result<()> {
     let text = version.to_string();
     let mut transaction = catalog.begin().await?;
+    lease::check(&mut transaction, projection, epoch).await?;
     let before = status(&mut transaction, projection, &text).await?;
     if before.state == State::Retired {
         return Err(CatalogError::Refused {

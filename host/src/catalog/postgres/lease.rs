@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::{PgCatalog, Result, doing};
+use crate::catalog::CatalogError;
 use crate::catalog::lease::{Hold, Lease};
 use crate::clock::Stopwatch;
 use crate::limits::{LEASE_RENEWAL_INTERVAL, LEASE_TIME};
@@ -125,6 +126,26 @@ pub(super) async fn take(catalog: &PgCatalog, projection: &str) -> Result<Option
         renewing: Some(tokio::spawn(holder.keep(stopped))),
     };
     Ok(Some(Lease::new(projection, epoch, row)))
+}
+
+/// Makes sure that nobody took the lease since that epoch, nor does before the transaction ends.
+pub(super) async fn check(
+    transaction: &mut Transaction<'static, Postgres>,
+    projection: &str,
+    epoch: u64,
+) -> Result<()> {
+    let newest: Option<i64> =
+        sqlx::query_scalar("SELECT epoch FROM retell.leases WHERE projection = $1 FOR SHARE")
+            .bind(projection)
+            .fetch_optional(&mut **transaction)
+            .await
+            .map_err(doing("look at a lease"))?;
+    if newest.is_none_or(|newest| newest.cast_unsigned() == epoch) {
+        return Ok(());
+    }
+    Err(CatalogError::LeaseLost {
+        projection: projection.to_owned(),
+    })
 }
 
 impl Holder {

@@ -112,8 +112,13 @@ impl Catalog for PgCatalog {
         builds::add_successor(self, projection, version, read_models, until, now_us).await
     }
 
-    async fn swap_in_successor(&self, projection: &str, version: &semver::Version) -> Result<()> {
-        builds::swap_in_successor(self, projection, version).await
+    async fn swap_in_successor(
+        &self,
+        projection: &str,
+        version: &semver::Version,
+        epoch: u64,
+    ) -> Result<()> {
+        builds::swap_in_successor(self, projection, version, epoch).await
     }
 
     async fn set_trouble(&self, build: i64, trouble: Option<&str>) -> Result<()> {

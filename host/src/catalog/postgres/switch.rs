@@ -1,15 +1,35 @@
 //! The switch of the live version.
 
+use super::lease;
 use super::majors::name_major_after_switch;
 use super::status::{change_status, set_promote, status};
 use super::{PgCatalog, Result, doing};
 use crate::catalog::{CatalogError, Switch};
+use crate::clock::Stopwatch;
 use crate::lifecycle::state::{Change, Role};
-use crate::postgres::Timestamp;
+use crate::postgres::{Failure, Timestamp, failure};
+use crate::read_model::postgres::{LOCK_PATIENCE, LOCK_PAUSE};
 
+/// Tried again while readers hold the locks that the views need: whoever waits for a lock makes others
+/// wait.
 pub(super) async fn switch(catalog: &PgCatalog, switch: Switch<'_>) -> Result<()> {
+    let began = Stopwatch::start();
+    loop {
+        match switch_once(catalog, &switch).await {
+            Err(CatalogError::Storage { source, .. })
+                if failure(&source) == Failure::Busy && began.elapsed() < LOCK_PATIENCE =>
+            {
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
+            switched => return switched,
+        }
+    }
+}
+
+async fn switch_once(catalog: &PgCatalog, switch: &Switch<'_>) -> Result<()> {
     let projection = switch.projection;
     let mut transaction = catalog.begin().await?;
+    lease::check(&mut transaction, projection, switch.epoch).await?;
     let holder = |role: Role| {
         sqlx::query_scalar::<_, String>(
             "SELECT version FROM retell.versions WHERE projection = $1 AND role = $2",
@@ -72,5 +92,15 @@ pub(super) async fn switch(catalog: &PgCatalog, switch: Switch<'_>) -> Result<()
     .execute(&mut *transaction)
     .await
     .map_err(doing("record the switch"))?;
+    for on_server in switch.views {
+        if on_server.server().is_same(&catalog.url) {
+            let followed = on_server.follow_within(&mut transaction).await;
+            let followed = followed.map_err(doing("replace views"))?;
+            followed.map_err(|source| CatalogError::Views {
+                projection: projection.to_owned(),
+                source,
+            })?;
+        }
+    }
     transaction.commit().await.map_err(doing("switch"))
 }

@@ -114,7 +114,12 @@ impl Catalog for SqliteCatalog {
         builds::add_successor(self, projection, version, read_models, until, now_us).await
     }
 
-    async fn swap_in_successor(&self, projection: &str, version: &semver::Version) -> Result<()> {
+    async fn swap_in_successor(
+        &self,
+        projection: &str,
+        version: &semver::Version,
+        _epoch: u64,
+    ) -> Result<()> {
         builds::swap_in_successor(self, projection, version).await
     }
 

@@ -37,7 +37,8 @@ use fault::{Doing, fault};
 pub use place::{SchemaPlace, SchemaPlaceError};
 use read::PgRows;
 use schema::TableSql;
-pub use views::Views;
+pub(crate) use views::{LOCK_PATIENCE, LOCK_PAUSE};
+pub use views::{ServerViews, Views};
 
 /// The writer of a read model.
 pub struct PgReadModel {
@@ -274,6 +275,10 @@ async fn exists(connection: &mut sqlx::PgConnection, name: &str) -> Result<bool,
 impl ReadModel for PgReadModel {
     fn checkpoint(&self) -> Checkpoint {
         self.checkpoint
+    }
+
+    fn is_remote(&self) -> bool {
+        true
     }
 
     fn reader(&self) -> Result<Box<dyn RowReader>, ReadModelError> {

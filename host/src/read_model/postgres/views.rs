@@ -19,9 +19,9 @@ use crate::read_model::{ModelName, ReadModelError};
 /// How long a switch waits for a lock at a time: a lock that waits makes all readers wait behind it.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 /// Between two attempts to get the locks …
-const LOCK_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// … and how long it is attempted.
-const LOCK_PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(15);
 /// Begins the comment by which a schema of views is known as one of ours.
 const MARK: &str = "retell views: ";
 
@@ -31,6 +31,38 @@ pub struct Views {
     server: ServerUrl,
     projection: String,
     log_id: String,
+}
+
+/// Schemas of views on one server, each with the build that it is to show.
+#[derive(Debug, Clone)]
+pub struct ServerViews {
+    pub views: Views,
+    pub wanted: Vec<(String, SchemaPlace)>,
+}
+
+impl ServerViews {
+    pub(crate) fn server(&self) -> &ServerUrl {
+        &self.views.server
+    }
+
+    /// Makes the views exactly those wanted. Blocking.
+    pub(crate) fn follow(&self) -> Result<(), ReadModelError> {
+        self.views.attempt(&self.wanted, true)
+    }
+
+    /// Finds out whether [`follow`](Self::follow) would succeed, and changes nothing. Blocking.
+    pub(crate) fn check(&self) -> Result<(), ReadModelError> {
+        self.views.attempt(&self.wanted, false)
+    }
+
+    /// [`follow`](Self::follow), as part of somebody's transaction, whose other locks are then waited
+    /// for as shortly.
+    pub(crate) async fn follow_within(
+        &self,
+        transaction: &mut PgConnection,
+    ) -> Result<Result<(), ReadModelError>, sqlx::Error> {
+        self.views.in_transaction(transaction, &self.wanted).await
+    }
 }
 
 /// The columns of a table or view, with their types.
@@ -60,16 +92,6 @@ impl Views {
             || projection.to_owned(),
             |major| format!("{projection}_v{major}"),
         )
-    }
-
-    /// Makes the views exactly those wanted: schemas of views, each with the build that it shows.
-    pub fn follow(&self, wanted: &[(String, SchemaPlace)]) -> Result<(), ReadModelError> {
-        self.attempt(wanted, true)
-    }
-
-    /// Finds out whether [`follow`](Self::follow) would succeed, and changes nothing.
-    pub fn check(&self, wanted: &[(String, SchemaPlace)]) -> Result<(), ReadModelError> {
-        self.attempt(wanted, false)
     }
 
     fn attempt(
