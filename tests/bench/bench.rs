@@ -92,20 +92,25 @@ fn main() -> anyhow::Result<()> {
 /// A workload that is no fold: its name, and how it is run.
 type Other = (&'static str, fn(&Bench, &mut Report) -> anyhow::Result<()>);
 
-const OTHERS: [Other; 7] = [
+const OTHERS: [Other; 6] = [
     ("together", run_together),
     ("large", run_large),
     ("boundary", run_boundary),
     ("live", run_live),
     ("appends", run_appends),
     ("import", run_import),
-    ("postgres", run_postgres),
 ];
+
+const PG_APPENDS: &str = "pg-appends";
 
 fn run_all(bench: &Bench, only: &[&str], report: &mut Report) -> anyhow::Result<()> {
     let names = || {
         let folds = FOLDS.iter().map(|it| it.name);
-        folds.chain(OTHERS.iter().map(|it| it.0))
+        let on_server = postgres::FOLDS.iter().map(|it| it.name);
+        folds
+            .chain(OTHERS.iter().map(|it| it.0))
+            .chain(on_server)
+            .chain([PG_APPENDS])
     };
     for name in only {
         anyhow::ensure!(
@@ -121,6 +126,9 @@ fn run_all(bench: &Bench, only: &[&str], report: &mut Report) -> anyhow::Result<
     for (name, run) in OTHERS.iter().filter(|it| wants(it.0)) {
         say(name);
         run(bench, report)?;
+    }
+    if names().any(|name| name.starts_with("pg-") && wants(name)) {
+        run_postgres(bench, &wants, report)?;
     }
     Ok(())
 }
@@ -245,10 +253,15 @@ fn run_import(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// All that runs on a server of its own, since its log takes a while to make.
-fn run_postgres(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+fn run_postgres(
+    bench: &Bench,
+    wants: &dyn Fn(&str) -> bool,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    say("the log on a server");
     let server = postgres::Server::start(bench, EVENTS)?;
     server.find_latest_bids();
-    for fold in &postgres::FOLDS {
+    for fold in postgres::FOLDS.iter().filter(|it| wants(it.name)) {
         say(fold.name);
         let times = server.fold(bench, fold)?;
         report.times(fold.name, &times[0]);
@@ -256,11 +269,13 @@ fn run_postgres(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
             report.against(fold.name, &times[0], theirs, Some(baseline.target));
         }
     }
-    say("pg-appends");
-    let [ours, locked, plain] = postgres::appends(&server, bench, 50)?;
-    report.times("pg-appends", &ours);
-    report.against("pg-appends", &ours, &locked, Some(0.1));
-    report.against("pg-appends", &ours, &plain, Some(0.5));
+    if wants(PG_APPENDS) {
+        say(PG_APPENDS);
+        let [ours, locked, plain] = postgres::appends(&server, bench, 50)?;
+        report.times(PG_APPENDS, &ours);
+        report.against(PG_APPENDS, &ours, &locked, Some(0.1));
+        report.against(PG_APPENDS, &ours, &plain, Some(0.5));
+    }
     report.note(format!(
         "pg-…: log and read model in one PostgreSQL database, which syncs what it commits. pg-appends: \
          one event, from {} callers at once, beside `retell.append` and plain inserts on {0} \

@@ -19,4 +19,5 @@ mod hosts;
 mod instance;
 mod names;
 mod passwords;
+mod poolers;
 mod walls;

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::cluster::cluster;
+use crate::cluster::{Session, cluster};
 use crate::everywhere::database_of;
-use crate::instance::{Instance, Where};
+use crate::instance::{Instance, Where, wait_for};
 use crate::scripts::{column, manifest};
 
 /// An instance with everything in one database.
@@ -232,4 +232,68 @@ fn clients_with_explicit_columns_see_no_error_at_a_switch() {
             assert!(reader.join().expect("no reader saw an error") > 1);
         }
     });
+}
+
+/// What `SELECT *` sees depends on when its columns were looked up.
+#[test]
+fn what_select_star_sees_at_a_switch() {
+    let (it, database) = instance();
+    promote(
+        &it,
+        &ticks("1.0.0", |it| {
+            it["after_replay"] = script("CREATE VIEW marks AS SELECT position FROM seen");
+        }),
+    );
+    let file = it.scripted(&ticks("2.0.0", |it| {
+        it["after_replay"] = script("CREATE VIEW marks AS SELECT 'm' AS mark, position FROM seen");
+    }));
+    it.ok(&["deploy", "-q", &file]);
+    let mut session = cluster().session(&database);
+    let asked = |session: &mut Session, sql: &str| session.ask(sql);
+    let first = "SELECT * FROM ticks.marks ORDER BY position LIMIT 1";
+    asked(&mut session, &format!("PREPARE star AS {first}"));
+    asked(
+        &mut session,
+        "PREPARE named AS SELECT position FROM ticks.marks ORDER BY position LIMIT 1",
+    );
+    assert_eq!(asked(&mut session, "EXECUTE star"), "1");
+    // A transaction that has read holds its views as they are: the switch waits for it.
+    asked(&mut session, "BEGIN");
+    assert_eq!(asked(&mut session, first), "1");
+    let promoting = it.start(&["promote", "ticks@2.0.0"]);
+    assert_eq!(asked(&mut session, "SELECT pg_sleep(0.5)"), "");
+    assert_eq!(asked(&mut session, first), "1");
+    // Nobody waits behind the switch that waits.
+    assert_eq!(cluster().psql(&database, first), "1");
+    asked(&mut session, "COMMIT");
+    let promoted = wait_for(promoting);
+    assert_eq!(promoted.code, Some(0), "{promoted:?}");
+    assert_eq!(asked(&mut session, first), "m|1");
+    assert_eq!(asked(&mut session, "EXECUTE named"), "1");
+    assert!(asked(&mut session, "EXECUTE star").contains("must not change result type"));
+}
+
+#[test]
+fn names_that_do_not_follow_are_told_and_repaired() {
+    let [log, read_models] = [(); 2].map(|()| cluster().new_database());
+    let it = Instance::initialised(Where::Server(log), Where::Server(read_models.clone()));
+    it.ok(&[
+        "append", "-q", "--stream", "s", "--type", "T", "--data", "1",
+    ]);
+    promote(&it, &ticks("1.0.0", |_| {}));
+    let stale = || it.version("ticks@1.0.0").expect("there")["stale_names"].clone();
+    assert_eq!(stale(), json!([]));
+    let database = database_of(&read_models);
+    cluster().psql(database, "DROP SCHEMA ticks CASCADE");
+    assert_eq!(stale(), json!(["ticks"]));
+    assert!(
+        it.ok(&["status"])
+            .contains("ticks: programs that open it themselves")
+    );
+    it.ok(&["catch-up", "-q"]);
+    assert_eq!(stale(), json!([]));
+    assert_eq!(
+        cluster().psql(database, "SELECT count(*) FROM ticks.seen"),
+        "1"
+    );
 }

@@ -1,9 +1,9 @@
 //! A throwaway PostgreSQL cluster for one test process: started by the first test that needs it,
 //! gone with the process, however that ends.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -91,6 +91,11 @@ impl Cluster {
         format!("postgres://{role}@localhost/{database}?host={folder}")
     }
 
+    /// The folder with the server's socket.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Runs SQL as the superuser, and returns what it prints.
     pub(crate) fn psql(&self, database: &str, sql: &str) -> String {
         self.try_psql("postgres", database, sql)
@@ -111,6 +116,22 @@ impl Cluster {
         } else {
             Err(String::from_utf8_lossy(&ran.stderr).into_owned())
         }
+    }
+
+    /// A session of the superuser that lasts from one question to the next.
+    pub(crate) fn session(&self, database: &str) -> Session {
+        let mut psql = Command::new(self.bin.join("psql"))
+            .args([
+                "-X", "-A", "-t", "-q", "-U", "postgres", "-d", database, "-h",
+            ])
+            .arg(&self.folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("psql can be run");
+        let answers = BufReader::new(psql.stdout.take().expect("it was piped"));
+        Session { psql, answers }
     }
 
     /// As a crash of the server would: nothing is written before it goes.
@@ -144,6 +165,40 @@ impl Cluster {
     }
 }
 
+/// See [`Cluster::session`].
+pub(crate) struct Session {
+    psql: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Session {
+    /// What the server answers, or its error message.
+    pub(crate) fn ask(&mut self, sql: &str) -> String {
+        const END: &str = "end of the answer";
+        let stdin = self.psql.stdin.as_mut().expect("it was piped");
+        // The error goes where the answer goes, in order.
+        let line =
+            format!("{sql};\n\\if :ERROR\n\\echo :LAST_ERROR_MESSAGE\n\\endif\n\\echo {END}\n");
+        stdin.write_all(line.as_bytes()).expect("psql listens");
+        let mut answer = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.answers.read_line(&mut line).expect("psql answers");
+            match line.trim_end() {
+                END => return answer.join("\n"),
+                line => answer.push(line.to_owned()),
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.psql.kill();
+        let _ = self.psql.wait();
+    }
+}
+
 /// Where the newest PostgreSQL's programs are.
 fn programs() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql")
@@ -165,8 +220,8 @@ fn programs() -> PathBuf {
     )
 }
 
-/// A command that runs as a role that `initdb` accepts: it refuses root.
-fn as_postgres(folder: &Path) -> Command {
+/// The beginning of a command that runs as somebody whom `initdb` accepts: it refuses root.
+pub(crate) fn as_postgres(folder: &Path) -> Command {
     let is_root = Command::new("id").arg("-u").output();
     if is_root.is_ok_and(|id| id.stdout.starts_with(b"0\n")) {
         let owned = Command::new("chown").arg("postgres").arg(folder).status();

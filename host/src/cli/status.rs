@@ -12,9 +12,9 @@ use super::progress::{duration, thousands};
 use super::session::{self, parse_name};
 use crate::catalog::{Build, VersionRecord};
 use crate::event::Position;
+use crate::lifecycle::Host;
 use crate::lifecycle::names::Which;
-use crate::lifecycle::state::State;
-use crate::lifecycle::{self, Host};
+use crate::lifecycle::state::{Role, State};
 use crate::log::OpenMode;
 use crate::replay::eta_s;
 
@@ -28,7 +28,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
     after_help = "Examples:\n  retell status\n  retell status articles --watch\n\n\
     With --json a list of {\"projection\",\"version\",\"state\",\"role\",\"halt\",\"halt_reason\",\"trouble\",\
     \"checkpoint\",\"head\",\"lag\",\"events_per_s\",\"eta_s\",\"dead_letters\",\"location\",\"digest\",\
-    \"names\",\"successor\"}; with --watch one such list a line"
+    \"names\",\"stale_names\",\"successor\"}; with --watch one such list a line"
 )]
 pub(crate) struct Args {
     /// A projection (articles), or a version of it (articles@2.0.0)
@@ -59,6 +59,8 @@ struct Line {
     digest: String,
     /// What reads from it: `articles`, `articles@2`.
     names: Vec<String>,
+    /// Those of them by which programs that open the read model themselves still come to another one.
+    stale_names: Vec<String>,
     successor: Option<SuccessorLine>,
 }
 
@@ -127,10 +129,16 @@ async fn line(
     majors: &[(u64, semver::Version)],
     version: VersionRecord,
 ) -> Line {
-    let progress = match &version.current {
-        Some(build) => host.observe(build, head).await,
+    let seen = match &version.current {
+        Some(build) => Some(host.try_observe(build, head).await),
         None => None,
     };
+    // Before it is ready there may be nothing to see yet.
+    let unreadable = match &seen {
+        Some(Err(error)) if version.status.state == State::Ready => Some(crate::error_chain(error)),
+        _ => None,
+    };
+    let progress = seen.and_then(Result::ok);
     let of_successor = match &version.successor {
         Some(build) => host.observe(build, head).await,
         None => None,
@@ -152,12 +160,27 @@ async fn line(
         .as_ref()
         .filter(|_| moves)
         .map_or(0.0, |it| it.events_per_s);
-    let mut names = Vec::new();
-    if version.status.role == lifecycle::state::Role::Live {
-        names.push(version.projection.clone());
+    let mut majors_held = Vec::new();
+    if version.status.role == Role::Live {
+        majors_held.push(None);
     }
     let held = majors.iter().filter(|it| it.1 == version.version);
-    names.extend(held.map(|it| format!("{}@{}", version.projection, it.0)));
+    majors_held.extend(held.map(|it| Some(it.0)));
+    let (mut names, mut stale_names) = (Vec::new(), Vec::new());
+    for major in majors_held {
+        let name = major.map_or_else(
+            || version.projection.clone(),
+            |major| format!("{}@{major}", version.projection),
+        );
+        if let Some(build) = &version.current
+            && unreadable.is_none()
+            && version.status.state == State::Ready
+            && !host.is_published(build, major).await.unwrap_or(false)
+        {
+            stale_names.push(name.clone());
+        }
+        names.push(name);
+    }
     let location = |build: &Build| {
         let place = host.places.of_build(build);
         place.map_or_else(|_| build.location.clone(), |place| place.to_string())
@@ -168,7 +191,9 @@ async fn line(
         role: version.status.role.as_str(),
         halt: version.status.halt.word(),
         halt_reason: version.status.halt.reason().map(str::to_owned),
-        trouble: version.current.as_ref().and_then(|it| it.trouble.clone()),
+        trouble: (version.current.as_ref())
+            .and_then(|it| it.trouble.clone())
+            .or(unreadable),
         checkpoint,
         head,
         lag,
@@ -182,6 +207,7 @@ async fn line(
         location: version.current.as_ref().map(location),
         digest: version.digest,
         names,
+        stale_names,
         successor: version.successor.as_ref().map(|build| SuccessorLine {
             checkpoint: of_successor.as_ref().map_or(0, |it| it.position),
             location: location(build),
@@ -247,6 +273,13 @@ fn print(context: &Context, lines: &[Line]) -> anyhow::Result<()> {
             context.printer.data(format_args!(
                 "{}@{} failed: {reason}",
                 line.projection, line.version
+            ))?;
+        }
+        for name in &line.stale_names {
+            context.printer.data(format_args!(
+                "{name}: programs that open it themselves still find another build; whoever works on \
+                 {} next corrects that",
+                line.projection
             ))?;
         }
         if let Some(trouble) = &line.trouble {

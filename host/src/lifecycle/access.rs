@@ -12,6 +12,7 @@ use super::worker::{Phase, Progress};
 use super::{Host, LifecycleError};
 use crate::catalog::{Build, VersionRecord};
 use crate::event::Position;
+use crate::read_model::ReadModelError;
 
 /// How often a command looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
@@ -200,11 +201,19 @@ impl Access {
 impl Host {
     /// How far a build is, from its read model alone; none while there is no read model.
     pub async fn observe(&self, build: &Build, head: Position) -> Option<Progress> {
-        let place = self.places.of_build(build).ok()?;
+        self.try_observe(build, head).await.ok()
+    }
+
+    /// The same, or why nobody knows.
+    pub async fn try_observe(
+        &self,
+        build: &Build,
+        head: Position,
+    ) -> Result<Progress, ReadModelError> {
+        let place = self.places.of_build(build)?;
         let status = tokio::task::spawn_blocking(move || place.status());
-        let status = status.await.expect("reading a status does not panic");
-        let status = status.ok()?;
-        Some(Progress {
+        let status = status.await.expect("reading a status does not panic")?;
+        Ok(Progress {
             phase: if status.ready {
                 Phase::Following
             } else {

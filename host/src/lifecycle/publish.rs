@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::LifecycleError;
 use super::state::{Role, State};
 use super::supervisor::Supervisor;
-use crate::catalog::VersionRecord;
+use super::{Host, LifecycleError};
+use crate::catalog::{Build, VersionRecord};
 use crate::postgres::ServerUrl;
-use crate::read_model::postgres::{SchemaPlace, ServerViews, Views};
+use crate::read_model::postgres::{SchemaPlace, ServerViews, Views, shown_build};
 use crate::read_model::publish::{LinkName, Links};
 use crate::read_model::{ReadModelError, ReadModelPlace};
 
@@ -124,6 +124,36 @@ impl Supervisor {
             wanted,
         };
         Ok(servers.into_values().map(on_server).collect())
+    }
+}
+
+impl Host {
+    /// Whether a name leads readers to this build, or still to another one. `major`: none for the
+    /// name of the live version.
+    pub async fn is_published(
+        &self,
+        build: &Build,
+        major: Option<u64>,
+    ) -> Result<bool, LifecycleError> {
+        let place = self.places.of_build(build)?;
+        let (projection, id) = (build.projection.clone(), build.id);
+        let links = Links::new(&self.places.links, &projection);
+        let look = move || match place {
+            ReadModelPlace::File(path) => {
+                let name = major.map_or(LinkName::Live, LinkName::Major);
+                let leads_to = links.target(name).map(std::fs::canonicalize);
+                let is_it = leads_to.is_some_and(|it| {
+                    it.is_ok_and(|it| path.canonicalize().is_ok_and(|p| p == it))
+                });
+                Ok(is_it)
+            }
+            ReadModelPlace::Schema(place) => {
+                let schema = Views::schema(&projection, major);
+                Ok(shown_build(place.server(), &schema)? == Some(id))
+            }
+        };
+        let looked = tokio::task::spawn_blocking(look).await;
+        looked.expect("looking at names does not panic")
     }
 }
 

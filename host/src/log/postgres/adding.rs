@@ -13,7 +13,7 @@ use crate::event::{Hash, NewEvent, Position};
 use crate::log::check::Admitted;
 use crate::log::group_commit::Answer;
 use crate::log::ids::EventIds;
-use crate::log::{Appended, LogError, SealedEvent, chain};
+use crate::log::{Appended, Head, LogError, SealedEvent, chain};
 use crate::postgres::{Session, Timestamp};
 
 /// Streams whose last revision is remembered.
@@ -94,9 +94,43 @@ struct Answering<'a, 'r> {
 impl Adding<'_> {
     /// Answers requests in order; each sees those before it, and a refused one leaves no trace.
     pub(super) fn answer_all(&mut self, requests: &[Request<'_>]) -> Result<Vec<Answer>, LogError> {
-        let failed = |error| self.place.explain("looking up what is there", error);
-        let known = find_known(self.session, requests).map_err(failed)?;
-        learn_revisions(self.session, self.revisions, requests).map_err(failed)?;
+        let looking = |error| self.place.explain("looking up what is there", error);
+        let (answers, rows) = self.answer(requests).map_err(looking)?;
+        if !rows.is_empty() {
+            let recorded_at = self.tail.recorded_at;
+            self.session
+                .run(async |it| insert(it, &rows, recorded_at, None).await)
+                .map_err(|error| self.place.explain("appending events", error))?;
+        }
+        Ok(answers)
+    }
+
+    /// Answers requests outside of a transaction, with one statement that does nothing unless the log
+    /// still ends where it was when the answers were found. With the answers comes whether it did: if
+    /// not, they may be wrong.
+    pub(super) fn answer_at_once(
+        &mut self,
+        requests: &[Request<'_>],
+    ) -> Result<(Vec<Answer>, Result<bool, sqlx::Error>), sqlx::Error> {
+        let head = self.tail.head;
+        let (answers, rows) = self.answer(requests)?;
+        if rows.is_empty() {
+            return Ok((answers, Ok(false)));
+        }
+        let recorded_at = self.tail.recorded_at;
+        let inserted = self
+            .session
+            .run(async |it| insert(it, &rows, recorded_at, Some(head)).await);
+        Ok((answers, inserted.map(|count| count == rows.len() as u64)))
+    }
+
+    /// The answers, and the rows that make them true.
+    fn answer<'r>(
+        &mut self,
+        requests: &[Request<'r>],
+    ) -> Result<(Vec<Answer>, Vec<NewRow<'r>>), sqlx::Error> {
+        let known = find_known(self.session, requests)?;
+        learn_revisions(self.session, self.revisions, requests)?;
         let mut answering = Answering {
             tail: self.tail,
             revisions: self.revisions,
@@ -106,14 +140,7 @@ impl Adding<'_> {
             buffer: Vec::new(),
         };
         let answers = requests.iter().map(|it| answering.answer(it)).collect();
-        let rows = answering.rows;
-        if !rows.is_empty() {
-            let recorded_at = self.tail.recorded_at;
-            self.session
-                .run(async |it| insert(it, &rows, recorded_at).await)
-                .map_err(|error| self.place.explain("appending events", error))?;
-        }
-        Ok(answers)
+        Ok((answers, answering.rows))
     }
 
     /// Adds the events of one request that expects nothing.
@@ -389,11 +416,14 @@ fn learn_revisions(
     Ok(())
 }
 
+/// Inserts the rows; if a head is given, only where that is the log's when nobody else can append.
+/// Says how many were inserted.
 async fn insert(
     connection: &mut PgConnection,
     rows: &[NewRow<'_>],
     recorded_at: i64,
-) -> Result<(), sqlx::Error> {
+    only_at: Option<Head>,
+) -> Result<u64, sqlx::Error> {
     let events = || rows.iter().map(|row| &row.sealed.event);
     let column = |value: fn(&NewRow<'_>) -> u64| -> Vec<i64> {
         rows.iter().map(|row| value(row).cast_signed()).collect()
@@ -404,7 +434,7 @@ async fn insert(
     let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
     let salts: Vec<&[u8]> = rows.iter().map(|row| row.sealed.salt.as_slice()).collect();
     let hashes: Vec<&[u8]> = rows.iter().map(|row| row.hash.as_slice()).collect();
-    sqlx::query(
+    let inserted = sqlx::query(
         "INSERT INTO retell.events (position, stream, revision, id, type, occurred_at, recorded_at,
                                     salt, hash, metadata, payload)
          SELECT position, stream, revision, id, type, occurred_at, $11, salt, hash,
@@ -412,7 +442,9 @@ async fn insert(
          FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[],
                      $6::timestamptz[], $7::bytea[], $8::bytea[], $9::text[], $10::text[])
               AS new (position, stream, revision, id, type, occurred_at, salt, hash, metadata,
-                      payload)",
+                      payload)
+         WHERE $12::bigint IS NULL OR (SELECT h.position = $12 AND h.hash = $13
+                                       FROM retell.lock_head() h)",
     )
     .bind(column(|row| row.position))
     .bind(texts(|event| &event.stream))
@@ -425,7 +457,9 @@ async fn insert(
     .bind(metadata)
     .bind(texts(|event| &event.data))
     .bind(Timestamp(recorded_at))
+    .bind(only_at.map(|head| head.position.cast_signed()))
+    .bind(only_at.map(|head| head.hash))
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(inserted.rows_affected())
 }

@@ -16,8 +16,13 @@ impl AppendGroup for Shared {
             *writer = Writer::new(self.place.clone());
             writer
         });
-        writer.begin(self.clock.now_us())?;
         let requests: Vec<Request<'_>> = group.iter().map(Request::from).collect();
+        let now_us = self.clock.now_us();
+        if let Some((answers, head)) = writer.append_at_once(now_us, &requests)? {
+            self.signal.announce(head);
+            return Ok(answers);
+        }
+        writer.begin(now_us)?;
         match writer.adding().answer_all(&requests) {
             Ok(answers) => {
                 self.signal.announce(writer.commit()?);

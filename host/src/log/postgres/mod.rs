@@ -31,7 +31,8 @@ use super::{
     ImportProgress, LogError, LogImport, LogName, LogReader, LogWatch, OpenMode, TypeFilter, chain,
 };
 use crate::clock::{self, Clock};
-use crate::event::{Hash, Position, StoredEvent};
+use crate::event::{Hash, NewEvent, Position, StoredEvent};
+use crate::limits::APPEND_INLINE_BYTES_MAX;
 use crate::postgres::{self, ServerUrl};
 pub use open::RoleKind;
 use watch::Listening;
@@ -145,9 +146,14 @@ impl EventLog for PgLog {
     }
 
     async fn append(&self, request: AppendRequest) -> Result<Appended, LogError> {
-        let admitted = tokio::task::spawn_blocking(move || admit(request))
-            .await
-            .unwrap_or_else(|_| Err(self.thread_is_gone("checking events")))?;
+        let bytes: usize = request.events.iter().map(NewEvent::bytes).sum();
+        let admitted = if bytes <= APPEND_INLINE_BYTES_MAX {
+            admit(request)?
+        } else {
+            tokio::task::spawn_blocking(move || admit(request))
+                .await
+                .unwrap_or_else(|_| Err(self.thread_is_gone("checking events")))?
+        };
         self.appends
             .append(admitted)
             .await

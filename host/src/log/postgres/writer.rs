@@ -5,9 +5,10 @@ use std::thread;
 use sqlx::{Executor as _, PgConnection, Row};
 
 use super::Place;
-use super::adding::{Adding, Revisions};
+use super::adding::{Adding, Request, Revisions};
 use crate::event::{Hash, Position};
 use crate::limits::{LOG_BUSY_TIMEOUT, POSTGRES_RETRY_PAUSE};
+use crate::log::group_commit::Answer;
 use crate::log::ids::EventIds;
 use crate::log::{Head, LogError};
 use crate::postgres::{Failure, ServerError, Session, Timestamp, failure};
@@ -19,6 +20,8 @@ pub(super) struct Writer {
     ids: EventIds,
     revisions: Revisions,
     open: Option<Tail>,
+    /// How the last transaction left the log: a guess at how it is.
+    last: Option<Tail>,
 }
 
 /// The end of the log as the transaction sees it.
@@ -39,6 +42,7 @@ impl Writer {
             ids: EventIds::default(),
             revisions: Revisions::default(),
             open: None,
+            last: None,
         }
     }
 
@@ -115,8 +119,51 @@ impl Writer {
             }
             self.find_out(&tail, error)?;
         }
+        Ok(self.committed(tail))
+    }
+
+    fn committed(&mut self, tail: Tail) -> Position {
         self.revisions.committed(tail.head.hash);
-        Ok(tail.head.position)
+        self.last = Some(tail);
+        tail.head.position
+    }
+
+    /// Answers requests with one statement in place of a transaction, where nobody else appended since
+    /// the last one: it saves most of the round trips. None: it has to be a transaction. With the
+    /// answers comes the head's position.
+    pub(super) fn append_at_once(
+        &mut self,
+        now_us: i64,
+        requests: &[Request<'_>],
+    ) -> Result<Option<(Vec<Answer>, Position)>, LogError> {
+        let Some(last) = self.last.take().filter(|_| self.session.is_some()) else {
+            return Ok(None);
+        };
+        self.revisions.begin(last.head.hash);
+        self.open = Some(Tail {
+            began: last.head.position,
+            head: last.head,
+            recorded_at: last.recorded_at.max(now_us),
+        });
+        let answered = self.adding().answer_at_once(requests);
+        let tail = self.open.take().expect("it was set above");
+        match answered {
+            Ok((answers, Ok(true))) => return Ok(Some((answers, self.committed(tail)))),
+            Ok((answers, Err(error))) if failure(&error) == Failure::Connection => {
+                self.session = None;
+                match self.find_out(&tail, error) {
+                    Ok(()) => return Ok(Some((answers, self.committed(tail)))),
+                    Err(error @ LogError::CommitUnknown { .. }) => return Err(error),
+                    Err(_) => {}
+                }
+            }
+            Err(error) if failure(&error) == Failure::Connection => self.session = None,
+            // Somebody else appended, or took an id; or all was there already, which must be looked
+            // at once more while nobody can append.
+            Ok((_, Ok(false) | Err(_))) | Err(_) => {}
+        }
+        self.revisions.forget();
+        Ok(None)
     }
 
     /// The connection broke while a commit was on its way. Whoever gets the head's lock sees how it

@@ -37,7 +37,7 @@ use fault::{Doing, fault};
 pub use place::{SchemaPlace, SchemaPlaceError};
 use read::PgRows;
 use schema::TableSql;
-pub(crate) use views::{LOCK_PATIENCE, LOCK_PAUSE};
+pub(crate) use views::{LOCK_PATIENCE, LOCK_PAUSE, shown_build};
 pub use views::{ServerViews, Views};
 
 /// The writer of a read model.

@@ -65,6 +65,22 @@ impl ServerViews {
     }
 }
 
+/// The build that a schema of views shows now; none where there is no such schema. Blocking.
+pub(crate) fn shown_build(server: &ServerUrl, schema: &str) -> Result<Option<i64>, ReadModelError> {
+    let name = ModelName(format!("{server}#{schema}"));
+    let mut session = Session::open(server).map_err(|error| explain(&name, error))?;
+    let sql = format!("SELECT build FROM {}.retell_read_model", quote(schema));
+    let shown = session.run(async |connection| {
+        sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_optional(connection)
+            .await
+    });
+    match shown {
+        Err(error) if failure(&error) == Failure::NoObject => Ok(None),
+        shown => shown.map_err(|error| explain(&name, error)),
+    }
+}
+
 /// The columns of a table or view, with their types.
 type Columns = Vec<(String, String)>;
 
