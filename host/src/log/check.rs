@@ -47,6 +47,36 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// What of an event in the log is compared with another of the same id.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Content<'a> {
+    pub(super) stream: &'a str,
+    pub(super) event_type: &'a str,
+    /// None: erased, and not to be compared any more.
+    pub(super) data: Option<&'a str>,
+    pub(super) metadata: Option<&'a str>,
+    pub(super) occurred_at: Option<i64>,
+}
+
+impl Content<'_> {
+    /// The part in which another event differs, if one does.
+    pub(super) fn difference(&self, event: &NewEvent) -> Option<&'static str> {
+        if self.stream != event.stream {
+            Some("stream")
+        } else if self.event_type != event.event_type {
+            Some("type")
+        } else if self.data.is_some_and(|data| data != event.data) {
+            Some("data")
+        } else if self.data.is_some() && self.metadata != event.metadata.as_deref() {
+            Some("metadata")
+        } else if self.occurred_at != event.occurred_at {
+            Some("occurred_at")
+        } else {
+            None
+        }
+    }
+}
+
 /// A request that only the state of the log can refuse.
 #[derive(Debug)]
 pub(super) struct Admitted {

@@ -4,17 +4,17 @@
 
 use std::collections::HashMap;
 
-use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::Place;
+use super::rows::{find_known, insert, learn_revisions};
 use super::writer::Tail;
 use crate::event::{Hash, NewEvent, Position};
-use crate::log::check::Admitted;
+use crate::log::check::{Admitted, Content};
 use crate::log::group_commit::Answer;
 use crate::log::ids::EventIds;
-use crate::log::{Appended, Head, LogError, SealedEvent, chain};
-use crate::postgres::{Session, Timestamp};
+use crate::log::{Appended, LogError, SealedEvent, chain};
+use crate::postgres::Session;
 
 /// Streams whose last revision is remembered.
 const REVISIONS_MAX: usize = 65_536;
@@ -53,12 +53,12 @@ impl<'r> From<&'r Admitted> for Request<'r> {
 }
 
 /// An event that is in the log already, or will be.
-struct Known<'r> {
-    position: Position,
-    event: KnownEvent<'r>,
+pub(super) struct Known<'r> {
+    pub(super) position: Position,
+    pub(super) event: KnownEvent<'r>,
 }
 
-enum KnownEvent<'r> {
+pub(super) enum KnownEvent<'r> {
     Stored {
         stream: String,
         event_type: String,
@@ -72,12 +72,12 @@ enum KnownEvent<'r> {
 }
 
 /// A row to insert.
-struct NewRow<'r> {
-    sealed: &'r SealedEvent,
-    position: Position,
-    revision: u64,
-    id: String,
-    hash: Hash,
+pub(super) struct NewRow<'r> {
+    pub(super) sealed: &'r SealedEvent,
+    pub(super) position: Position,
+    pub(super) revision: u64,
+    pub(super) id: String,
+    pub(super) hash: Hash,
 }
 
 /// Requests being answered, one after the other.
@@ -218,7 +218,7 @@ impl<'r> Answering<'_, 'r> {
         let Some(known) = self.known.get(id) else {
             return Ok(None);
         };
-        match known.event.difference(event) {
+        match known.event.content().difference(event) {
             None => Ok(Some(known.position)),
             Some(difference) => Err(LogError::IdTaken {
                 id: id.clone(),
@@ -281,37 +281,28 @@ impl<'r> Answering<'_, 'r> {
 }
 
 impl KnownEvent<'_> {
-    /// The part in which another event of the same id differs.
-    fn difference(&self, event: &NewEvent) -> Option<&'static str> {
-        let (stream, event_type, data, metadata, occurred_at) = match self {
+    fn content(&self) -> Content<'_> {
+        match self {
             Self::Stored {
                 stream,
                 event_type,
                 data,
                 metadata,
                 occurred_at,
-            } => (stream, event_type, data.as_ref(), metadata, *occurred_at),
-            Self::New(new) => (
-                &new.stream,
-                &new.event_type,
-                Some(&new.data),
-                &new.metadata,
-                new.occurred_at,
-            ),
-        };
-        if *stream != event.stream {
-            Some("stream")
-        } else if *event_type != event.event_type {
-            Some("type")
-        } else if data.is_some_and(|data| *data != event.data) {
-            // An erased payload is gone and can't be compared.
-            Some("data")
-        } else if data.is_some() && *metadata != event.metadata {
-            Some("metadata")
-        } else if occurred_at != event.occurred_at {
-            Some("occurred_at")
-        } else {
-            None
+            } => Content {
+                stream,
+                event_type,
+                data: data.as_deref(),
+                metadata: metadata.as_deref(),
+                occurred_at: *occurred_at,
+            },
+            Self::New(new) => Content {
+                stream: &new.stream,
+                event_type: &new.event_type,
+                data: Some(&new.data),
+                metadata: new.metadata.as_deref(),
+                occurred_at: new.occurred_at,
+            },
         }
     }
 }
@@ -334,12 +325,16 @@ impl Revisions {
         self.last.clear();
     }
 
+    pub(super) fn knows(&self, stream: &str) -> bool {
+        self.last.contains_key(stream)
+    }
+
     /// Of a stream that was asked for when the transaction began.
     fn of(&self, stream: &str) -> u64 {
         self.last.get(stream).copied().unwrap_or(0)
     }
 
-    fn set(&mut self, stream: &str, revision: u64) {
+    pub(super) fn set(&mut self, stream: &str, revision: u64) {
         match self.last.get_mut(stream) {
             Some(last) => *last = revision,
             None => {
@@ -347,119 +342,4 @@ impl Revisions {
             }
         }
     }
-}
-
-/// Which of the requests' ids are in the log already.
-fn find_known<'r>(
-    session: &mut Session,
-    requests: &[Request<'r>],
-) -> Result<HashMap<String, Known<'r>>, sqlx::Error> {
-    let events = requests.iter().flat_map(|it| it.events);
-    let ids: Vec<&str> = events.filter_map(|it| it.event.id.as_deref()).collect();
-    if ids.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let rows = session.run(async |connection| {
-        sqlx::query(
-            "SELECT id, position, stream, type, payload::text, metadata::text, occurred_at
-             FROM retell.events WHERE id = ANY ($1)",
-        )
-        .bind(&ids)
-        .fetch_all(connection)
-        .await
-    })?;
-    let mut known = HashMap::with_capacity(ids.len());
-    for row in rows {
-        let event = KnownEvent::Stored {
-            stream: row.try_get(2)?,
-            event_type: row.try_get(3)?,
-            data: row.try_get(4)?,
-            metadata: row.try_get(5)?,
-            occurred_at: row.try_get::<Option<Timestamp>, _>(6)?.map(|time| time.0),
-        };
-        let position = row.try_get::<i64, _>(1)?.cast_unsigned();
-        known.insert(row.try_get(0)?, Known { position, event });
-    }
-    Ok(known)
-}
-
-/// Asks for the last revisions of the requests' streams that are not known.
-fn learn_revisions(
-    session: &mut Session,
-    revisions: &mut Revisions,
-    requests: &[Request<'_>],
-) -> Result<(), sqlx::Error> {
-    let mut streams: Vec<&str> = Vec::new();
-    for request in requests {
-        streams.extend(request.events.iter().map(|it| it.event.stream.as_str()));
-        streams.extend(request.expected.iter().map(|(stream, _)| stream.as_str()));
-    }
-    streams.retain(|stream| !revisions.last.contains_key(*stream));
-    if streams.is_empty() {
-        return Ok(());
-    }
-    streams.sort_unstable();
-    streams.dedup();
-    let found: Vec<i64> = session.run(async |connection| {
-        sqlx::query_scalar(
-            "SELECT coalesce((SELECT max(e.revision) FROM retell.events e
-                              WHERE e.stream = asked.stream), 0)
-             FROM unnest($1::text[]) WITH ORDINALITY AS asked (stream, number) ORDER BY number",
-        )
-        .bind(&streams)
-        .fetch_all(connection)
-        .await
-    })?;
-    for (stream, revision) in streams.into_iter().zip(found) {
-        revisions.set(stream, revision.cast_unsigned());
-    }
-    Ok(())
-}
-
-/// Inserts the rows; if a head is given, only where that is the log's when nobody else can append.
-/// Says how many were inserted.
-async fn insert(
-    connection: &mut PgConnection,
-    rows: &[NewRow<'_>],
-    recorded_at: i64,
-    only_at: Option<Head>,
-) -> Result<u64, sqlx::Error> {
-    let events = || rows.iter().map(|row| &row.sealed.event);
-    let column = |value: fn(&NewRow<'_>) -> u64| -> Vec<i64> {
-        rows.iter().map(|row| value(row).cast_signed()).collect()
-    };
-    let texts = |value: fn(&NewEvent) -> &str| -> Vec<&str> { events().map(value).collect() };
-    let metadata: Vec<Option<&str>> = events().map(|it| it.metadata.as_deref()).collect();
-    let times: Vec<Option<Timestamp>> = events().map(|it| it.occurred_at.map(Timestamp)).collect();
-    let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-    let salts: Vec<&[u8]> = rows.iter().map(|row| row.sealed.salt.as_slice()).collect();
-    let hashes: Vec<&[u8]> = rows.iter().map(|row| row.hash.as_slice()).collect();
-    let inserted = sqlx::query(
-        "INSERT INTO retell.events (position, stream, revision, id, type, occurred_at, recorded_at,
-                                    salt, hash, metadata, payload)
-         SELECT position, stream, revision, id, type, occurred_at, $11, salt, hash,
-                metadata::json, payload::json
-         FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[],
-                     $6::timestamptz[], $7::bytea[], $8::bytea[], $9::text[], $10::text[])
-              AS new (position, stream, revision, id, type, occurred_at, salt, hash, metadata,
-                      payload)
-         WHERE $12::bigint IS NULL OR (SELECT h.position = $12 AND h.hash = $13
-                                       FROM retell.lock_head() h)",
-    )
-    .bind(column(|row| row.position))
-    .bind(texts(|event| &event.stream))
-    .bind(column(|row| row.revision))
-    .bind(ids)
-    .bind(texts(|event| &event.event_type))
-    .bind(times)
-    .bind(salts)
-    .bind(hashes)
-    .bind(metadata)
-    .bind(texts(|event| &event.data))
-    .bind(Timestamp(recorded_at))
-    .bind(only_at.map(|head| head.position.cast_signed()))
-    .bind(only_at.map(|head| head.hash))
-    .execute(connection)
-    .await?;
-    Ok(inserted.rows_affected())
 }

@@ -10,6 +10,7 @@ mod inbox;
 mod open;
 mod query;
 mod reader;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod verify;

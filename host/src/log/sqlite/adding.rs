@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::errors::explain;
 use crate::event::{Hash, NewEvent, Position};
+use crate::log::check::Content;
 use crate::log::ids::EventIds;
 use crate::log::{Appended, Head, LogError, SealedEvent, chain};
 
@@ -203,20 +204,14 @@ impl<'w> Adding<'w> {
                 let text = |column: usize| -> rusqlite::Result<Option<&str>> {
                     Ok(row.get_ref(column)?.as_str_or_null()?)
                 };
-                let difference = if text(1)? != Some(event.stream.as_str()) {
-                    Some("stream")
-                } else if text(2)? != Some(event.event_type.as_str()) {
-                    Some("type")
-                } else if text(3)?.is_some_and(|data| data != event.data) {
-                    // An erased payload is null and can't be compared.
-                    Some("data")
-                } else if text(3)?.is_some() && text(4)? != event.metadata.as_deref() {
-                    Some("metadata")
-                } else if row.get::<_, Option<i64>>(5)? != event.occurred_at {
-                    Some("occurred_at")
-                } else {
-                    None
+                let there = Content {
+                    stream: text(1)?.unwrap_or_default(),
+                    event_type: text(2)?.unwrap_or_default(),
+                    data: text(3)?,
+                    metadata: text(4)?,
+                    occurred_at: row.get(5)?,
                 };
+                let difference = there.difference(event);
                 Ok(Found {
                     position: row.get(0)?,
                     difference,

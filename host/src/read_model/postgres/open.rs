@@ -177,7 +177,8 @@ pub(super) fn take_over(
 }
 
 /// While replaying, the server need not sync each flush: what a crash takes back is replayed, since
-/// the checkpoint went with it.
+/// the checkpoint went with it. (Tables that are unlogged until then were slower by a quarter: making
+/// 920,000 rows logged takes longer than logging them as they come.)
 fn replaying_mode(session: &mut Session) -> Result<(), sqlx::Error> {
     session.run(async |connection| {
         sqlx::raw_sql("SET synchronous_commit = off")
