@@ -9,6 +9,7 @@ mod conformance;
 pub mod lease;
 pub mod postgres;
 pub mod sqlite;
+mod stored;
 
 use std::path::PathBuf;
 

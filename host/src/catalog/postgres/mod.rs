@@ -36,12 +36,6 @@ fn doing(what: &'static str) -> impl Fn(sqlx::Error) -> CatalogError {
     move |source| CatalogError::Storage { what, source }
 }
 
-fn damaged(what: impl std::fmt::Display) -> CatalogError {
-    CatalogError::Damaged {
-        what: what.to_string(),
-    }
-}
-
 #[async_trait]
 impl Catalog for PgCatalog {
     async fn projections(&self) -> Result<Vec<String>> {

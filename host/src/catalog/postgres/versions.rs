@@ -3,8 +3,9 @@
 use sqlx::{Postgres, Row, Transaction};
 
 use super::builds::{build_of, insert_build};
-use super::status::{change_status, parse_version, set_promote, status_of};
-use super::{PgCatalog, Result, damaged, doing};
+use super::status::{change_status, set_promote, status_of};
+use super::{PgCatalog, Result, doing};
+use crate::catalog::stored::{damaged, parse_version};
 use crate::catalog::{CatalogError, ModuleRecord, NewVersion, Registered, Stage, VersionRecord};
 use crate::lifecycle::state::{Change, State};
 use crate::postgres::Timestamp;

@@ -2,8 +2,8 @@
 
 use sqlx::{Row, Sqlite, Transaction};
 
-use super::status::parse_version;
 use super::{Result, SqliteCatalog, doing};
+use crate::catalog::stored::{heir, major_of, parse_version};
 
 pub(super) async fn majors(
     catalog: &SqliteCatalog,
@@ -44,11 +44,6 @@ pub(super) async fn set_major(
     Ok(())
 }
 
-/// Semver majors beyond i64 are refused by the manifest check's length limit long before.
-pub(super) fn major_of(version: &semver::Version) -> i64 {
-    i64::try_from(version.major).unwrap_or(i64::MAX)
-}
-
 /// The version that a retired one's lasting name goes to: the newest promoted one of its major
 /// that is ready, else the first that is ready, else none.
 pub(super) async fn pass_on_major(
@@ -77,20 +72,14 @@ pub(super) async fn pass_on_major(
     .fetch_all(&mut **transaction)
     .await
     .map_err(doing("read versions"))?;
-    let mut first_ready = None;
-    let mut newest_promoted: Option<semver::Version> = None;
-    for row in rows {
-        let version = parse_version(&row.get::<String, _>("version"))?;
-        if major_of(&version) != major {
-            continue;
-        }
-        if row.get::<bool, _>("promoted") && newest_promoted.as_ref().is_none_or(|it| *it < version)
-        {
-            newest_promoted = Some(version.clone());
-        }
-        first_ready.get_or_insert(version);
-    }
-    match newest_promoted.or(first_ready) {
+    let ready: Vec<(semver::Version, bool)> = rows
+        .iter()
+        .map(|row| {
+            let version = parse_version(&row.get::<String, _>("version"))?;
+            Ok((version, row.get("promoted")))
+        })
+        .collect::<Result<_>>()?;
+    match heir(ready, major) {
         Some(heir) => set_major(transaction, projection, &heir, true).await,
         None => {
             sqlx::query("DELETE FROM majors WHERE projection = ? AND major = ?")

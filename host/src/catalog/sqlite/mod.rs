@@ -38,12 +38,6 @@ fn doing(what: &'static str) -> impl Fn(sqlx::Error) -> CatalogError {
     move |source| CatalogError::Storage { what, source }
 }
 
-fn damaged(what: impl std::fmt::Display) -> CatalogError {
-    CatalogError::Damaged {
-        what: what.to_string(),
-    }
-}
-
 #[async_trait]
 impl Catalog for SqliteCatalog {
     async fn projections(&self) -> Result<Vec<String>> {

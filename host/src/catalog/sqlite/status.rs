@@ -3,9 +3,10 @@
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::majors::{pass_on_major, set_major};
-use super::{Result, SqliteCatalog, damaged, doing};
+use super::{Result, SqliteCatalog, doing};
 use crate::catalog::CatalogError;
-use crate::lifecycle::state::{Change, Halt, Role, State, Status};
+use crate::catalog::stored::parse_status;
+use crate::lifecycle::state::{Change, Status};
 
 pub(super) async fn change(
     catalog: &SqliteCatalog,
@@ -76,16 +77,13 @@ pub(super) async fn status(
 }
 
 pub(super) fn status_of(row: &sqlx::sqlite::SqliteRow) -> Result<Status> {
-    let (state, role, halt): (String, String, String) =
-        (row.get("state"), row.get("role"), row.get("halt"));
-    let parsed = (|| {
-        Some(Status {
-            state: State::from_word(&state)?,
-            role: Role::parse(&role)?,
-            halt: Halt::from_words(&halt, row.get("halt_reason"))?,
-        })
-    })();
-    parsed.ok_or_else(|| damaged(format!("the status {state}/{role}/{halt} makes no sense")))
+    let word = |column: &str| row.get::<String, _>(column);
+    parse_status(
+        &word("state"),
+        &word("role"),
+        &word("halt"),
+        row.get("halt_reason"),
+    )
 }
 
 /// Applies the pure machine to what is stored.
@@ -133,8 +131,4 @@ pub(super) async fn set_promote(
         .await
         .map_err(doing("note a promotion"))?;
     Ok(())
-}
-
-pub(super) fn parse_version(text: &str) -> Result<semver::Version> {
-    semver::Version::parse(text).map_err(|error| damaged(format!("version `{text}`: {error}")))
 }
