@@ -8,6 +8,7 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 mod error;
+mod levels;
 mod place;
 pub mod postgres;
 mod provenance;

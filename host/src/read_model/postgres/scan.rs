@@ -1,17 +1,12 @@
 //! Scans by the key or an index, from any place on.
-//!
-//! "After the place (a, b, k)" is asked level by level: first the rows that share a and b and have a
-//! larger k, then those that share a and have a larger b, and so on. Each level is one seek and one
-//! run in the index. (Row values would do it in one statement, but not with nulls.)
 
-use retell_contract::key::{decode_key, decode_prefix};
 use retell_contract::value::{ColumnType, Value};
-
 use sqlx::AssertSqlSafe;
 
 use super::read::PgRows;
 use super::schema::TableSql;
 use super::values::{self, Parameter};
+use crate::read_model::levels::{Along, Level};
 use crate::read_model::{KEY_INDEX, KeyedRow, ReadModelError};
 
 /// The columns that a scan runs along: those of the index, then those of the key.
@@ -70,44 +65,25 @@ impl PgRows {
         let tables = self.tables.clone();
         let spec = super::table_of(&tables, table)?;
         let order = Order::new(spec, index)?;
-        let refuse = |what: &str, error: &dyn std::error::Error| ReadModelError::Scan {
-            table: spec.name.clone(),
-            index: order.index_name.to_owned(),
-            reason: format!("its {what} is none ({error})"),
+        let along = Along {
+            table: &spec.name,
+            index: order.index_name,
+            types: &order.types,
+            prefix_max: order.prefix_max,
         };
-        let prefix_values = decode_prefix(prefix, &order.types[..order.prefix_max])
-            .map_err(|error| refuse("prefix", &error))?;
-        let after_values = after
-            .map(|after| decode_key(after, &order.types))
-            .transpose()
-            .map_err(|error| refuse("place to go on from", &error))?;
         let mut found = Vec::new();
-        let Some(after_values) = after_values else {
-            self.run_level(spec, &order, &prefix_values, None, limit, &mut found)?;
-            return Ok(found);
-        };
-        let after = after.unwrap_or_default();
-        if !after.starts_with(prefix) {
-            // The place is before or after everything under the prefix.
-            if after < prefix {
-                self.run_level(spec, &order, &prefix_values, None, limit, &mut found)?;
-            }
-            return Ok(found);
-        }
-        for level in (prefix_values.len()..after_values.len()).rev() {
-            let (same, rest) = after_values.split_at(level);
-            self.run_level(spec, &order, same, rest.first(), limit, &mut found)?;
+        for level in along.levels(prefix, after)? {
+            self.run_level(spec, &order, &level, limit, &mut found)?;
         }
         Ok(found)
     }
 
-    /// Adds rows whose first columns are `same` and whose next column is above `above`, if given.
+    /// Adds the rows of a level, as long as there are not enough.
     fn run_level(
         &mut self,
         table: &TableSql,
         order: &Order<'_>,
-        same: &[Value],
-        above: Option<&Value>,
+        level: &Level,
         limit: u32,
         found: &mut Vec<KeyedRow>,
     ) -> Result<(), ReadModelError> {
@@ -115,7 +91,8 @@ impl PgRows {
         if missing == 0 {
             return Ok(());
         }
-        let sql = level_sql(table, order, same, above);
+        let Level { same, above } = level;
+        let sql = level_sql(table, order, same, above.as_ref());
         let bound = same.iter().chain(above).zip(&order.types);
         let rows = self.run(async |connection| {
             let mut query = sqlx::query(AssertSqlSafe(sql));
