@@ -86,6 +86,7 @@ fn its_json() {
             "location",
             "digest",
             "names",
+            "stale_names",
             "successor",
         ]
     );
@@ -96,6 +97,11 @@ fn its_json() {
     assert_eq!(version["halt"], "none");
     assert_eq!(version["dead_letters"], 0);
     assert_eq!(version["names"], serde_json::json!(["ticks", "ticks@1"]));
+    assert_eq!(version["stale_names"], serde_json::json!([]));
+    let link = it.path("retell-data/read-models/ticks/live.db");
+    std::fs::remove_file(&link).expect("there is a link");
+    let version = it.version("ticks");
+    assert_eq!(version["stale_names"], serde_json::json!(["ticks"]));
     let location = it.path("retell-data/read-models/ticks/build-1-1.0.0.db");
     assert_eq!(version["location"], *location.to_str().expect("UTF-8"));
     let digest = it.json(&["inspect", "1.0.0.wasm"])["digest"].clone();
