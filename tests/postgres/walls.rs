@@ -181,3 +181,43 @@ fn without_the_right_to_make_roles_everything_works_with_less_walls() {
         1
     );
 }
+
+/// A copy of a database has the same log, the same builds and so the same names of roles.
+#[test]
+fn a_copy_of_the_database_on_the_same_server_shares_roles_and_nothing_else() {
+    let (it, database, role) = instance(true);
+    let file = it.scripted(&manifest("ticks", "1.0.0"));
+    it.ok(&["deploy", "-q", &file, "--promote"]);
+    let copy = format!("{database}_copy");
+    cluster().psql(
+        "postgres",
+        &format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
+        ),
+    );
+    cluster().psql(
+        "postgres",
+        &format!("CREATE DATABASE {copy} TEMPLATE {database}"),
+    );
+    cluster().psql(
+        "postgres",
+        &format!("GRANT CREATE ON DATABASE {copy} TO {role}"),
+    );
+    let url = cluster().url(&role, &copy);
+    let other = Instance::new(Where::Server(url.clone()), Where::Server(url));
+    // The catalog of the copy still says where the first one's read models are.
+    for it in [&it, &other] {
+        it.ok(&[
+            "append", "-q", "--stream", "s", "--type", "T", "--data", "2",
+        ]);
+    }
+    let file = it.scripted(&manifest("more", "1.0.0"));
+    it.ok(&["deploy", "-q", &file, "--promote"]);
+    let file = other.scripted(&manifest("more", "1.0.0"));
+    other.ok(&["deploy", "-q", &file, "--promote"]);
+    let second = it.scripted(&manifest("more", "2.0.0"));
+    it.ok(&["deploy", "-q", &second, "--promote"]);
+    it.ok(&["retire", "-q", "more@1.0.0"]);
+    assert_eq!(other.digest("more@1.0.0").0, 2);
+    assert!(it.version("more@1.0.0").expect("there")["location"].is_null());
+}

@@ -271,9 +271,9 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     new_stream ALIAS FOR $1;
     new_type ALIAS FOR $2;
-    new_data json := retell.compact($3);
+    new_data json;
     new_id text := $4;
-    new_metadata json := retell.compact($5);
+    new_metadata json;
     new_time ALIAS FOR $6;
     expected ALIAS FOR $7;
     head record;
@@ -290,9 +290,17 @@ BEGIN
         RAISE EXCEPTION 'stream, type and id of an event take 1 to 512 bytes'
             USING ERRCODE = 'RT003';
     END IF;
-    IF new_data IS NULL THEN
+    IF $3 IS NULL THEN
         RAISE EXCEPTION 'the event has no data' USING ERRCODE = 'RT003',
             HINT = 'an event without content has the data ''null''::json';
+    END IF;
+    -- White space does not count, but is not looked for in what is far too large.
+    IF octet_length($3::text) + coalesce(octet_length($5::text), 0) <= 16777216 THEN
+        new_data := retell.compact($3);
+        new_metadata := retell.compact($5);
+    ELSE
+        new_data := $3;
+        new_metadata := $5;
     END IF;
     IF octet_length(new_data::text) + coalesce(octet_length(new_metadata::text), 0) > 1048576 THEN
         RAISE EXCEPTION 'the event''s data and metadata take % bytes, an event may take 1048576',

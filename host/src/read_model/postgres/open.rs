@@ -75,8 +75,11 @@ async fn make_schema(
     ));
     let with_roles = format!(
         "SAVEPOINT roles;
-         CREATE ROLE {owner} NOLOGIN;
-         CREATE ROLE {reader} NOLOGIN;
+         DO $roles$ BEGIN
+             -- A copy of the database on the same server has the same builds, and shares their roles.
+             IF to_regrole('{owner}') IS NULL THEN CREATE ROLE {owner} NOLOGIN; END IF;
+             IF to_regrole('{reader}') IS NULL THEN CREATE ROLE {reader} NOLOGIN; END IF;
+         END $roles$;
          GRANT {owner}, {reader} TO CURRENT_USER;
          CREATE SCHEMA {schema} AUTHORIZATION {owner};
          COMMENT ON SCHEMA {schema} IS {mark};

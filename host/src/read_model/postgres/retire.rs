@@ -92,7 +92,12 @@ async fn drop_all(connection: &mut PgConnection, place: &SchemaPlace) -> Result<
             .await?;
         if is_there {
             run(&mut transaction, format!("DROP OWNED BY {role}")).await?;
-            run(&mut transaction, format!("DROP ROLE {role}")).await?;
+            // A copy of the database on the same server may need it still.
+            let drop_role = format!(
+                "DO $role$ BEGIN DROP ROLE {role};
+                 EXCEPTION WHEN dependent_objects_still_exist THEN NULL; END $role$"
+            );
+            run(&mut transaction, drop_role).await?;
         }
     }
     transaction.commit().await
