@@ -302,6 +302,8 @@ fn introduction(folder: &Path) -> String {
          sorted. *Naive native* does one statement or two for each event and commits every 1,000.\n\
          *SQL alone* is `INSERT … SELECT` with SQLite's JSON functions. They write into the same\n\
          tables with the same settings, and keep no checkpoints.\n\n\
+         The `pg-` rows have log and read model in one PostgreSQL database, on a server that syncs what\n\
+         it commits, beside sqlx against the same server; baselines that take a minute were run once.\n\n\
          {}\n",
         machine::describe(folder)
     )
