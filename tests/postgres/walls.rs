@@ -90,6 +90,12 @@ fn sql_of_a_module_reaches_nothing_but_its_own_schema() {
             "it changed or made a function",
         ),
         (
+            "DROP FUNCTION retell_query(text);
+             CREATE FUNCTION retell_query(query text) RETURNS SETOF text LANGUAGE sql AS 'SELECT 1::text'"
+                .to_owned(),
+            "it changed or made a function",
+        ),
+        (
             "CREATE RULE r AS ON INSERT TO seen DO INSTEAD NOTHING".to_owned(),
             "it changed",
         ),
@@ -132,9 +138,36 @@ fn a_query_reads_one_read_model_and_writes_nothing() {
         rows,
         json!([{ "position": 1, "yes": true, "nothing": null, "real": 1.5, "text": "x" }])
     );
+    let odd = it.json(&[
+        "query",
+        "mine",
+        "SELECT E'a \"b\" \\\\ (c), d\ne' AS text, '' AS empty, '\\x00ff'::bytea AS bytes, 'é' AS \"ü\"",
+    ]);
+    assert_eq!(odd[0]["text"], "a \"b\" \\ (c), d\ne");
+    assert_eq!((&odd[0]["empty"], &odd[0]["ü"]), (&json!(""), &json!("é")));
+    assert!(
+        it.ok(&["query", "mine", "EXPLAIN SELECT * FROM seen"])
+            .contains("seen")
+    );
+    assert!(
+        it.ok(&["query", "mine", "SHOW server_version"])
+            .contains('.')
+    );
     for (sql, says) in [
         ("SELECT * FROM theirs.seen", "permission denied"),
         ("SELECT * FROM retell.events", "permission denied"),
+        (
+            "SELECT set_config('role', 'none', true)",
+            "security-definer",
+        ),
+        (
+            "SELECT query_to_xml('SELECT set_config(''role'', ''none'', true)', true, true, '')",
+            "security-definer",
+        ),
+        (
+            "SELECT set_config('transaction_read_only', 'off', true)",
+            "read-write",
+        ),
         ("DELETE FROM seen", "it returns no rows"),
         (
             "DELETE FROM seen RETURNING position",

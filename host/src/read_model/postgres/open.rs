@@ -4,8 +4,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::fault::{Doing, fault};
 use super::place::SchemaPlace;
-use super::provenance;
 use super::schema::{TableSql, literal};
+use super::{provenance, query};
 use crate::limits::POSTGRES_WORK_TIMEOUT;
 use crate::postgres::{Failure, Session, failure};
 use crate::read_model::{Provenance, ReadModelError, ReadModelStatus};
@@ -85,7 +85,10 @@ async fn make_schema(
          COMMENT ON SCHEMA {schema} IS {mark};
          SET ROLE {owner};
          GRANT USAGE ON SCHEMA {schema} TO {reader};
-         ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {reader}"
+         ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {reader};
+         {}; RESET ROLE; {}; SET ROLE {owner}",
+        query::make_runner(place),
+        query::give_runner_to_reader(place)
     );
     let made = sqlx::raw_sql(AssertSqlSafe(with_roles))
         .execute(&mut *connection)
@@ -95,7 +98,9 @@ async fn make_schema(
             let without = format!(
                 "ROLLBACK TO roles;
                  CREATE SCHEMA {schema};
-                 COMMENT ON SCHEMA {schema} IS {mark}"
+                 COMMENT ON SCHEMA {schema} IS {mark};
+                 {}",
+                query::make_runner(place)
             );
             sqlx::raw_sql(AssertSqlSafe(without))
                 .execute(connection)

@@ -1,13 +1,17 @@
 //! Read-only SQL on one read model: as a role that can only read it, in a transaction that can't
 //! write, one statement, and only for so long.
+//!
+//! It runs inside a function that belongs to that role: there, PostgreSQL lets nobody take another
+//! role, not even by SQL inside of SQL. Such a function returns rows of one type, so it returns each
+//! row as one text, which is taken apart here.
 
 use std::borrow::Cow;
 
 use futures_util::TryStreamExt as _;
-use sqlx::postgres::{PgDatabaseError, PgErrorPosition, PgRow};
+use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 use sqlx::{
     AssertSqlSafe, Column as _, Either, Executor as _, PgConnection, Row, SqlSafeStr as _,
-    Statement as _, TypeInfo as _, ValueRef as _,
+    Statement as _, TypeInfo as _,
 };
 
 use super::fault::{Doing, fault};
@@ -31,6 +35,89 @@ pub(super) fn query(
             Ok(asking.ask(it, sink).await)
         })
         .map_err(reading)?
+}
+
+/// The function that runs queries, in each read model's schema.
+const RUNNER: &str = "retell_query";
+
+/// The SQL that makes it. It belongs to who makes it, and that is whose rights it has.
+pub(super) fn make_runner(place: &SchemaPlace) -> String {
+    let schema = place.quoted();
+    format!(
+        "CREATE FUNCTION {schema}.{RUNNER}(query text) RETURNS SETOF text
+         LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_catalog, pg_temp
+         AS $runner$
+         DECLARE line record;
+         BEGIN
+             FOR line IN EXECUTE query LOOP RETURN NEXT line::text; END LOOP;
+         END $runner$;
+         REVOKE ALL ON FUNCTION {schema}.{RUNNER}(text) FROM PUBLIC"
+    )
+}
+
+/// The SQL that gives it to the role that can only read.
+pub(super) fn give_runner_to_reader(place: &SchemaPlace) -> String {
+    let (schema, reader) = (place.quoted(), place.reader());
+    format!(
+        "GRANT CREATE ON SCHEMA {schema} TO {reader};
+         ALTER FUNCTION {schema}.{RUNNER}(text) OWNER TO {reader};
+         REVOKE CREATE ON SCHEMA {schema} FROM {reader}"
+    )
+}
+
+struct ResultColumn {
+    name: String,
+    kind: String,
+}
+
+impl ResultColumn {
+    fn cell<'c>(&self, text: Option<&'c str>, blob: Option<&'c [u8]>) -> Cell<'c> {
+        let Some(text) = text else {
+            return Cell::Null;
+        };
+        let as_text = Cell::Text(Cow::Borrowed(text));
+        match self.kind.as_str() {
+            "BOOL" => Cell::Boolean(text == "t"),
+            "INT2" | "INT4" | "INT8" | "OID" => text.parse().map_or(as_text, Cell::Integer),
+            "FLOAT4" | "FLOAT8" => match text.parse::<f64>() {
+                Ok(value) if value.is_finite() => Cell::Real(value),
+                _ => as_text,
+            },
+            _ => blob.map_or(as_text, Cell::Bytes),
+        }
+    }
+}
+
+/// The bytes of a field that holds some.
+fn blob((column, text): (&ResultColumn, &Option<String>)) -> Option<Vec<u8>> {
+    let hex = text.as_ref()?.strip_prefix("\\x")?;
+    (column.kind == "BYTEA").then(|| unhex(hex))
+}
+
+/// The fields of a row as PostgreSQL writes it as one text: in parentheses, with commas between them;
+/// quoted where need be, quotes and backslashes doubled; nothing at all for null.
+fn fields(line: &str) -> Vec<Option<String>> {
+    let inside = line.strip_prefix('(').and_then(|it| it.strip_suffix(')'));
+    let mut fields: Vec<Option<String>> = vec![None];
+    let mut is_quoted = false;
+    let mut chars = inside.unwrap_or(line).chars().peekable();
+    while let Some(c) = chars.next() {
+        let last = fields.last_mut().expect("there is always one");
+        match c {
+            '"' if is_quoted && chars.peek() == Some(&'"') => {
+                chars.next();
+                last.get_or_insert_default().push('"');
+            }
+            '"' => {
+                is_quoted = !is_quoted;
+                last.get_or_insert_default();
+            }
+            '\\' => last.get_or_insert_default().extend(chars.next()),
+            ',' if !is_quoted => fields.push(None),
+            c => last.get_or_insert_default().push(c),
+        }
+    }
+    fields
 }
 
 struct Asking<'a> {
@@ -60,21 +147,21 @@ impl Asking<'_> {
         confined
             .await
             .map_err(|error| fault(&self.place.name(), Doing::Read, error))?;
-        let names = match self.prepare(&mut *connection).await {
-            Ok(names) => names?,
+        let columns = match self.prepare(&mut *connection).await {
+            Ok(columns) => columns?,
             Err(error) => return Err(self.failed(connection, error).await),
         };
-        match self.rows(&mut *connection, &names, sink).await {
+        match self.rows(&mut *connection, &columns, sink).await {
             Ok(done) => done,
             Err(error) => Err(self.failed(connection, error).await),
         }
     }
 
-    /// The names of the result's columns. Only one statement can be prepared.
+    /// The result's columns. Only one statement can be prepared.
     async fn prepare(
         &self,
         connection: &mut PgConnection,
-    ) -> Result<Result<Vec<String>, QueryError>, sqlx::Error> {
+    ) -> Result<Result<Vec<ResultColumn>, QueryError>, sqlx::Error> {
         let statement = connection
             .prepare(AssertSqlSafe(self.sql.to_owned()).into_sql_str())
             .await?;
@@ -98,57 +185,46 @@ impl Asking<'_> {
                 reason: "it returns no rows".to_owned(),
             }));
         }
-        Ok(Ok(columns.iter().map(|it| it.name().to_owned()).collect()))
+        let column = |it: &sqlx::postgres::PgColumn| ResultColumn {
+            name: it.name().to_owned(),
+            kind: it.type_info().name().to_owned(),
+        };
+        Ok(Ok(columns.iter().map(column).collect()))
     }
 
-    /// Runs it in the simple protocol, in which every type comes as text.
     async fn rows(
         &self,
         connection: &mut PgConnection,
-        names: &[String],
+        columns: &[ResultColumn],
         sink: &mut dyn RowSink,
     ) -> Result<Result<(), QueryError>, sqlx::Error> {
-        let query = sqlx::raw_sql(AssertSqlSafe(self.sql.to_owned()));
-        let mut rows = query.fetch(connection);
+        let names: Vec<String> = columns.iter().map(|it| it.name.clone()).collect();
+        let call = format!(
+            "SELECT line FROM {}.{RUNNER}($1) AS line",
+            self.place.quoted()
+        );
+        let mut rows = sqlx::query(AssertSqlSafe(call))
+            .bind(self.sql)
+            .fetch(connection);
         let mut columns_were_told = false;
         loop {
             // The first row may still find a mistake; nothing is printed before it.
             let row = rows.try_next().await?;
             if !std::mem::replace(&mut columns_were_told, true)
-                && let Err(error) = sink.columns(names)
+                && let Err(error) = sink.columns(&names)
             {
                 return Ok(Err(QueryError::Sink(error)));
             }
             let Some(row) = row else {
                 return Ok(Ok(()));
             };
-            let mut blobs = Vec::new();
-            let cells = match self.cells(&row, &mut blobs)? {
-                Ok(cells) => cells,
-                Err(error) => return Ok(Err(error)),
+            let line: &str = row.try_get(0)?;
+            let texts = fields(line);
+            let is_too_large = |text: &Option<String>| {
+                let bytes = text.as_ref().map_or(0, String::len);
+                bytes > self.limits.value_bytes_max
             };
-            match sink.row(&cells) {
-                Ok(flow) if flow.is_break() => return Ok(Ok(())),
-                Ok(_) => {}
-                Err(error) => return Ok(Err(QueryError::Sink(error))),
-            }
-        }
-    }
-
-    fn cells<'r>(
-        &self,
-        row: &'r PgRow,
-        blobs: &'r mut Vec<Vec<u8>>,
-    ) -> Result<Result<Vec<Cell<'r>>, QueryError>, sqlx::Error> {
-        let mut texts = Vec::with_capacity(row.len());
-        for number in 0..row.len() {
-            let value = row.try_get_raw(number)?;
-            let text = if value.is_null() {
-                None
-            } else {
-                Some(value.as_str().map_err(sqlx::Error::Decode)?)
-            };
-            if text.is_some_and(|text| text.len() > self.limits.value_bytes_max) {
+            if texts.iter().any(is_too_large) {
                 return Ok(Err(QueryError::Failed {
                     message: format!(
                         "a value of more than {} bytes came up",
@@ -156,34 +232,19 @@ impl Asking<'_> {
                     ),
                 }));
             }
-            texts.push(text);
-        }
-        let kind = |number: usize| row.columns()[number].type_info().name();
-        for (number, text) in texts.iter().enumerate() {
-            if let Some(hex) = text.and_then(|text| text.strip_prefix("\\x"))
-                && kind(number) == "BYTEA"
-            {
-                blobs.push(unhex(hex));
+            let blobs: Vec<Option<Vec<u8>>> = columns.iter().zip(&texts).map(blob).collect();
+            let cells: Vec<Cell<'_>> = columns
+                .iter()
+                .zip(&texts)
+                .zip(&blobs)
+                .map(|((column, text), blob)| column.cell(text.as_deref(), blob.as_deref()))
+                .collect();
+            match sink.row(&cells) {
+                Ok(flow) if flow.is_break() => return Ok(Ok(())),
+                Ok(_) => {}
+                Err(error) => return Ok(Err(QueryError::Sink(error))),
             }
         }
-        let mut blobs = blobs.iter();
-        let cell = |(number, text): (usize, Option<&'r str>)| {
-            let Some(text) = text else {
-                return Cell::Null;
-            };
-            let as_text = Cell::Text(Cow::Borrowed(text));
-            match kind(number) {
-                "BOOL" => Cell::Boolean(text == "t"),
-                "INT2" | "INT4" | "INT8" | "OID" => text.parse().map_or(as_text, Cell::Integer),
-                "FLOAT4" | "FLOAT8" => match text.parse::<f64>() {
-                    Ok(value) if value.is_finite() => Cell::Real(value),
-                    _ => as_text,
-                },
-                "BYTEA" => blobs.next().map_or(as_text, |blob| Cell::Bytes(blob)),
-                _ => as_text,
-            }
-        };
-        Ok(Ok(texts.into_iter().enumerate().map(cell).collect()))
     }
 
     async fn failed(&self, connection: &mut PgConnection, error: sqlx::Error) -> QueryError {
@@ -197,6 +258,9 @@ impl Asking<'_> {
         let sql = self.sql.to_owned();
         let offset = match database.position() {
             Some(PgErrorPosition::Original(place)) => byte_of(self.sql, place),
+            Some(PgErrorPosition::Internal { position, query }) if query == self.sql => {
+                byte_of(self.sql, position)
+            }
             _ => None,
         };
         match database.code() {
@@ -249,4 +313,21 @@ fn unhex(hex: &str) -> Vec<u8> {
         .iter()
         .map(|pair| u8::try_from(byte(pair)).expect("two digits make a byte"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_taken_apart() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(fields("(1)"), [some("1")]);
+        assert_eq!(fields("(1,,\"\")"), [some("1"), None, some("")]);
+        assert_eq!(
+            fields(r#"("a ""b"" \\ (c), d",")",f)"#),
+            [some(r#"a "b" \ (c), d"#), some(")"), some("f")]
+        );
+        assert_eq!(fields("()"), [None]);
+    }
 }

@@ -101,13 +101,16 @@ impl PgReadModel {
                 let of_table = shape_of(connection, &table).await?;
                 shape.push((table, of_table));
             }
-            let functions: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM pg_proc WHERE pronamespace = to_regnamespace(quote_ident($1))",
+            // Replacing one changes its row, making one anew its number.
+            let functions: Option<String> = sqlx::query_scalar(
+                "SELECT string_agg(oid || ' ' || xmin, ',' ORDER BY oid) FROM pg_proc
+                 WHERE pronamespace = to_regnamespace(quote_ident($1))",
             )
             .bind(&schema)
             .fetch_one(&mut *connection)
             .await?;
-            shape.push(("a function of its own".to_owned(), functions.to_string()));
+            let functions = functions.unwrap_or_default();
+            shape.push(("a function".to_owned(), functions));
             Ok(shape)
         })
     }
