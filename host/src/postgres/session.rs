@@ -89,6 +89,9 @@ pub(crate) fn pool(url: &ServerUrl) -> PgPool {
     PgPoolOptions::new()
         .max_connections(POSTGRES_POOL_CONNECTIONS_MAX)
         .acquire_timeout(POSTGRES_CONNECT_TIMEOUT)
+        // As for the catalog in SQLite: sqlx's task that looks for idle connections may never end.
+        .idle_timeout(None)
+        .max_lifetime(None)
         .after_connect(|connection, _| {
             Box::pin(async move {
                 sqlx::raw_sql(SET_UP).execute(connection).await?;

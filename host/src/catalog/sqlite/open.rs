@@ -93,6 +93,11 @@ impl SqliteCatalog {
             .busy_timeout(limits::LOG_BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(2)
+            // Without these, sqlx has no task that looks for idle connections. That task counts them
+            // without a lock, may count to below zero when one is taken while another is given back,
+            // and then never ends (seen with sqlx 0.9.0).
+            .idle_timeout(None)
+            .max_lifetime(None)
             .connect_with(options)
             .await
             .map_err(doing("open"))?;
