@@ -56,6 +56,24 @@ pub enum ConfigError {
     Password { url: String },
 }
 
+impl ConfigError {
+    /// What to do next, where the message does not say it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Password { .. } => Some(
+                "leave it to ~/.pgpass, or name a variable of the environment: ?password_env=NAME",
+            ),
+            Self::Server(ServerUrlError::NoPassword { .. }) => {
+                Some("set it, or leave the password to ~/.pgpass")
+            }
+            Self::Server(ServerUrlError::NoDatabase { .. }) => {
+                Some("write it behind the server: postgres://ROLE@SERVER/DATABASE")
+            }
+            Self::Server(_) | Self::LogUrl { .. } | Self::ReadModelsUrl { .. } => None,
+        }
+    }
+}
+
 /// Where an event log is.
 #[derive(Debug, Clone)]
 pub enum LogPlace {

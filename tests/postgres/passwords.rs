@@ -49,6 +49,7 @@ fn no_output_and_no_table_has_a_password_in_it() {
         .collect();
     assert!(!told.contains(SECRET), "{said}");
     assert!(told.contains("has its password in it"), "{said}");
+    assert!(said.contains("hint: leave it to ~/.pgpass"), "{said}");
     let dump = cluster().psql(
         database_of(&url),
         "SELECT coalesce(string_agg(location, ' '), '') FROM retell.builds",

@@ -80,6 +80,11 @@ impl CatalogError {
         let source = match self {
             Self::Storage { source, .. } => source,
             Self::Views { source, .. } => return source.hint(),
+            Self::LeaseLost { .. } => {
+                return Some(
+                    "another process works on it now: run the same command again".to_owned(),
+                );
+            }
             _ => return None,
         };
         if failure(source) == Failure::Connection {

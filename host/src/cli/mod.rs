@@ -129,7 +129,8 @@ pub fn main() -> ExitCode {
     printer::install_tracing(cli.verbose, cli.quiet);
     let ran = Config::new(&cli.flags)
         .map_err(|error| {
-            let (message, hint) = (error.to_string(), None);
+            let hint = error.hint().map(str::to_owned);
+            let message = error.to_string();
             printer::Usage { message, hint }.into()
         })
         .and_then(|config| {

@@ -77,44 +77,39 @@ pub(crate) struct OpenLog {
 /// Opens the log alone. Whoever makes or migrates a log does so with its catalog, too, so that the
 /// next command finds both.
 pub(crate) async fn open_log(context: &Context, mode: OpenMode) -> anyhow::Result<OpenLog> {
-    match &context.config.log {
+    let place = &context.config.log;
+    let (log, log_changed): (Arc<dyn EventLog>, bool) = match place {
         LogPlace::File(path) => {
             let log = SqliteLog::open(path, mode).await?;
-            let catalog = match mode {
-                OpenMode::Existing => false,
-                OpenMode::CreateIfMissing => {
-                    let opened = SqliteCatalog::open_or_create(path).await;
-                    opened.map_err(explain_catalog)?.1
-                }
-                OpenMode::CreateOrMigrate => {
-                    let migrated = SqliteCatalog::migrate(path).await;
-                    migrated.map_err(explain_catalog)?.1
-                }
-            };
-            Ok(OpenLog {
-                changed: catalog || log.was_prepared(),
-                log: Arc::new(log),
-            })
+            let changed = log.was_prepared();
+            (Arc::new(log), changed)
         }
         LogPlace::Server(url) => {
             let log = PgLog::open(url, mode).await?;
-            let catalog = match mode {
-                OpenMode::Existing => false,
-                OpenMode::CreateIfMissing => {
-                    let opened = PgCatalog::open_or_create(url).await;
-                    opened.map_err(explain_catalog)?.1
-                }
-                OpenMode::CreateOrMigrate => {
-                    let migrated = PgCatalog::migrate(url).await;
-                    migrated.map_err(explain_catalog)?.1
-                }
-            };
-            Ok(OpenLog {
-                changed: catalog || log.was_prepared(),
-                log: Arc::new(log),
-            })
+            let changed = log.was_prepared();
+            (Arc::new(log), changed)
         }
-    }
+    };
+    let prepared = match (mode, place) {
+        (OpenMode::Existing, _) => Ok(false),
+        (OpenMode::CreateIfMissing, LogPlace::File(path)) => {
+            SqliteCatalog::open_or_create(path).await.map(|it| it.1)
+        }
+        (OpenMode::CreateIfMissing, LogPlace::Server(url)) => {
+            PgCatalog::open_or_create(url).await.map(|it| it.1)
+        }
+        (OpenMode::CreateOrMigrate, LogPlace::File(path)) => {
+            SqliteCatalog::migrate(path).await.map(|it| it.1)
+        }
+        (OpenMode::CreateOrMigrate, LogPlace::Server(url)) => {
+            PgCatalog::migrate(url).await.map(|it| it.1)
+        }
+    };
+    let catalog_changed = prepared.map_err(explain_catalog)?;
+    Ok(OpenLog {
+        log,
+        changed: log_changed || catalog_changed,
+    })
 }
 
 async fn open_catalog(log: &LogPlace) -> anyhow::Result<Arc<dyn Catalog>> {
@@ -322,6 +317,10 @@ pub(crate) fn explain(error: LifecycleError) -> anyhow::Error {
             let hint = error.hint();
             with_hint(error, hint)
         }
+        error @ LifecycleError::LeaseLost { .. } => failed(
+            error,
+            "another process works on it now: run the same command again",
+        ),
         LifecycleError::Interrupted => super::printer::Interrupted.into(),
         error => error.into(),
     }

@@ -2,6 +2,7 @@
 //! of views on servers.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::state::{Role, State};
 use super::supervisor::Supervisor;
@@ -141,11 +142,9 @@ impl Host {
         let look = move || match place {
             ReadModelPlace::File(path) => {
                 let name = major.map_or(LinkName::Live, LinkName::Major);
-                let leads_to = links.target(name).map(std::fs::canonicalize);
-                let is_it = leads_to.is_some_and(|it| {
-                    it.is_ok_and(|it| path.canonicalize().is_ok_and(|p| p == it))
-                });
-                Ok(is_it)
+                let whole = |path: &Path| path.canonicalize().ok();
+                let leads_to = links.target(name).and_then(|target| whole(&target));
+                Ok(leads_to.is_some() && leads_to == whole(&path))
             }
             ReadModelPlace::Schema(place) => {
                 let schema = Views::schema(&projection, major);
@@ -159,7 +158,7 @@ impl Host {
 
 impl Names {
     /// Those that lead to files.
-    fn files(&self) -> impl Iterator<Item = (LinkName, std::path::PathBuf)> {
+    fn files(&self) -> impl Iterator<Item = (LinkName, PathBuf)> {
         self.0.iter().filter_map(|(major, place)| {
             let ReadModelPlace::File(path) = place else {
                 return None;

@@ -9,7 +9,8 @@ use crate::log::{Appended, ImportPlan, ImportProgress, LogError, LogImport, Seal
 use crate::postgres::Timestamp;
 
 pub(super) struct PgImport {
-    /// A session of its own, so that the process's other appends only wait for a batch.
+    /// A session of its own, so that the process's other appends only wait for a batch. What is not
+    /// committed goes with it.
     writer: Writer,
     shared: Arc<Shared>,
     atomic: bool,
@@ -138,13 +139,6 @@ impl LogImport for PgImport {
             import.commit()?;
             Ok(appended)
         })
-    }
-}
-
-impl Drop for PgImport {
-    fn drop(&mut self) {
-        // Its session goes with it, and the transaction with the session.
-        self.in_transaction = false;
     }
 }
 

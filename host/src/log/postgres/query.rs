@@ -65,14 +65,17 @@ async fn page(
     after: Position,
     limit: usize,
 ) -> Result<Vec<StoredEvent>, sqlx::Error> {
-    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let mut after = i64::try_from(after).unwrap_or(i64::MAX);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let sql = match (&filter.stream, &filter.event_type) {
-        // Inside a stream, positions grow with revisions, and the index is on revisions.
-        (Some(_), _) => format!(
-            "{COLUMNS} WHERE stream = $3 AND position > $1 AND ($4::text IS NULL OR type = $4)
-             ORDER BY revision LIMIT $2"
-        ),
+        (Some(stream), _) => {
+            // Inside a stream, positions grow with revisions, and the index is on revisions.
+            after = revision_at(pool, stream, after).await?;
+            format!(
+                "{COLUMNS} WHERE stream = $3 AND revision > $1 AND ($4::text IS NULL OR type = $4)
+                 ORDER BY revision LIMIT $2"
+            )
+        }
         (None, Some(_)) => {
             format!("{COLUMNS} WHERE type = $4 AND position > $1 ORDER BY position LIMIT $2")
         }
@@ -95,6 +98,31 @@ async fn page(
         events.push(event);
     }
     Ok(events)
+}
+
+/// The last revision of a stream at or before a position, found by halving: a stream may be long.
+async fn revision_at(pool: &PgPool, stream: &str, position: i64) -> Result<i64, sqlx::Error> {
+    if position == 0 {
+        return Ok(0);
+    }
+    sqlx::query_scalar(
+        "WITH RECURSIVE halves (low, high) AS (
+             SELECT 0::bigint, coalesce(
+                 (SELECT max(revision) FROM retell.events WHERE stream = $1), 0)
+             UNION ALL
+             SELECT CASE WHEN before THEN middle ELSE low END,
+                    CASE WHEN before THEN high ELSE middle - 1 END
+             FROM (SELECT low, high, (low + high + 1) / 2 AS middle FROM halves) h,
+                  LATERAL (SELECT e.position <= $2 AS before FROM retell.events e
+                           WHERE e.stream = $1 AND e.revision = h.middle) at
+             WHERE low < high
+         )
+         SELECT low FROM halves WHERE low = high",
+    )
+    .bind(stream)
+    .bind(position)
+    .fetch_one(pool)
+    .await
 }
 
 fn stored(row: &PgRow) -> Result<StoredEvent, sqlx::Error> {

@@ -6,6 +6,7 @@ use sqlx::{Executor as _, PgConnection, Row};
 
 use super::Place;
 use super::adding::{Adding, Request, Revisions};
+use crate::clock::Stopwatch;
 use crate::event::{Hash, Position};
 use crate::limits::{LOG_BUSY_TIMEOUT, POSTGRES_RETRY_PAUSE};
 use crate::log::group_commit::Answer;
@@ -169,20 +170,17 @@ impl Writer {
     /// The connection broke while a commit was on its way. Whoever gets the head's lock sees how it
     /// ended: the hash at the position is this transaction's, or is not.
     fn find_out(&mut self, tail: &Tail, broken: sqlx::Error) -> Result<(), LogError> {
-        let mut left = LOG_BUSY_TIMEOUT;
+        let began = Stopwatch::start();
         let found = loop {
             match self.hash_under_lock(tail.head.position) {
                 Ok(found) => break found,
-                Err(_) if left.is_zero() => {
+                Err(_) if began.elapsed() >= LOG_BUSY_TIMEOUT => {
                     return Err(LogError::CommitUnknown {
                         log: self.place.name.clone(),
                         source: ServerError::from(broken).into(),
                     });
                 }
-                Err(_) => {
-                    thread::sleep(POSTGRES_RETRY_PAUSE);
-                    left = left.saturating_sub(POSTGRES_RETRY_PAUSE);
-                }
+                Err(_) => thread::sleep(POSTGRES_RETRY_PAUSE),
             }
         };
         if tail.head.position == tail.began || found == Some(tail.head.hash) {

@@ -62,8 +62,8 @@ pub(super) fn fault(model: &ModelName, doing: Doing, error: sqlx::Error) -> Read
 pub(super) fn write_fault(model: &ModelName, table: &str, error: sqlx::Error) -> ReadModelError {
     let is_conflict = error.as_database_error().is_some_and(|database| {
         let code = database.code().unwrap_or_default();
-        // Integrity constraints.
-        code.starts_with("23")
+        // Integrity constraints, and data that an index of the module's own SQL can't make a value of.
+        code.starts_with("23") || code.starts_with("22")
     });
     if is_conflict {
         return ReadModelError::Conflict {

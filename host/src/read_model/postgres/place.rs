@@ -76,11 +76,14 @@ impl SchemaPlace {
 
     /// Without roles of its own, where nobody may make them, the read model is the host's.
     async fn act_as(&self, connection: &mut PgConnection, role: &str) -> Result<(), sqlx::Error> {
-        let has_role: bool = sqlx::query_scalar("SELECT to_regrole($1) IS NOT NULL")
-            .bind(role)
-            .fetch_one(&mut *connection)
-            .await?;
-        if has_role {
+        let has_roles: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner
+                            WHERE n.nspname = $1 AND r.rolname = $1)",
+        )
+        .bind(&self.schema)
+        .fetch_one(&mut *connection)
+        .await?;
+        if has_roles {
             let sql = format!("SET ROLE {role}");
             sqlx::raw_sql(AssertSqlSafe(sql))
                 .execute(connection)

@@ -17,8 +17,8 @@ pub(super) fn drop_read_model(place: &SchemaPlace) -> Result<(), ReadModelError>
         .run(async |it| look(it, place).await)
         .map_err(dropping)?;
     match found {
-        Found::Nothing => {}
-        Found::Ours => {}
+        // Its roles may be left.
+        Found::Nothing | Found::Ours => {}
         Found::Foreign => {
             return Err(ReadModelError::NotAReadModel {
                 model: place.name(),

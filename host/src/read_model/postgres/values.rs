@@ -99,9 +99,7 @@ impl Encode<'_, Postgres> for Parameter<'_> {
         if self.value == ValueRef::Null {
             return Ok(IsNull::Yes);
         }
-        let mut bytes = Vec::new();
-        push_binary(&mut bytes, self.value);
-        buffer.extend_from_slice(&bytes);
+        push_binary(buffer, self.value);
         Ok(IsNull::No)
     }
 
@@ -126,15 +124,13 @@ impl Type<Postgres> for Column<'_> {
 impl Encode<'_, Postgres> for Column<'_> {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         let count = i32::try_from(self.values.len())?;
-        let mut bytes = Vec::with_capacity(20 + self.values.len() * 12);
         // One dimension, no nulls, the type, so many elements, counted from 1.
         for word in [1, 0, i32::try_from(oids(self.kind).0)?, count, 1] {
-            bytes.extend_from_slice(&word.to_be_bytes());
+            buffer.extend_from_slice(&word.to_be_bytes());
         }
         for value in &self.values {
-            push_field(&mut bytes, value.as_ref());
+            push_field(buffer, value.as_ref());
         }
-        buffer.extend_from_slice(&bytes);
         Ok(IsNull::No)
     }
 

@@ -5,13 +5,14 @@
 //! The catalog is the truth; these views follow it. What others built on them is never dropped.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::fault::{Doing, fault};
 use super::place::SchemaPlace;
 use super::schema::{literal, quote};
+use crate::clock::Stopwatch;
 use crate::limits::POSTGRES_WORK_TIMEOUT;
 use crate::postgres::{Failure, ServerUrl, Session, failure};
 use crate::read_model::{ModelName, ReadModelError};
@@ -118,7 +119,7 @@ impl Views {
         let name = ModelName(format!("{}#{}", self.server, self.projection));
         let explain = |error: sqlx::Error| explain(&name, error);
         let mut session = Session::open(&self.server).map_err(explain)?;
-        let began = Instant::now();
+        let began = Stopwatch::start();
         loop {
             let done = session.run_within(POSTGRES_WORK_TIMEOUT, async |connection| {
                 let mut transaction = connection.begin().await?;
