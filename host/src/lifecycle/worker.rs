@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Host;
+use super::{Host, LifecycleError};
 use crate::catalog::{Build, ModuleRecord};
 use crate::event::Position;
 use crate::read_model::{Provenance, ReadModel, ReadModelError, ReadModelPlace, Role};
@@ -227,6 +227,20 @@ fn judge(error: ReplayError) -> End {
     }
 }
 
+/// A module that is no good stays so; a catalog that can't be read will be.
+fn not_loaded(error: LifecycleError) -> ReplayError {
+    let its_own = matches!(
+        error,
+        LifecycleError::Module { .. } | LifecycleError::NoModule { .. }
+    );
+    let source = Box::new(error);
+    if its_own {
+        ReplayError::Load { source }
+    } else {
+        ReplayError::Fetch { source }
+    }
+}
+
 /// The thread's whole life.
 fn fill(
     host: &Arc<Host>,
@@ -237,9 +251,7 @@ fn fill(
 ) -> Result<(), ReplayError> {
     let module = runtime
         .block_on(host.load_module(&task.module.digest))
-        .map_err(|error| ReplayError::Load {
-            source: Box::new(error),
-        })?;
+        .map_err(not_loaded)?;
     let model = open_model(host, task, &module)?;
     let mut replay = Replay::open(
         host.feed.clone(),
@@ -348,5 +360,24 @@ fn open_model(
             place.create(manifest, &provenance, task.epoch)
         }
         opened => opened,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::CatalogError;
+
+    #[test]
+    fn a_catalog_that_is_away_is_waited_for_and_a_module_that_is_gone_is_not() {
+        let away = LifecycleError::Catalog(CatalogError::Storage {
+            what: "read a module",
+            source: sqlx::Error::PoolTimedOut,
+        });
+        assert!(matches!(judge(not_loaded(away)), End::Trouble { .. }));
+        let gone = LifecycleError::NoModule {
+            digest: "0".repeat(64),
+        };
+        assert!(matches!(judge(not_loaded(gone)), End::Failed { .. }));
     }
 }

@@ -5,8 +5,8 @@ use crate::event::Position;
 use crate::log::LogError;
 use crate::read_model::ReadModelError;
 
-/// Why a replay stopped. The log and read model's faults pass; the module's and the log's history
-/// do not.
+/// Why a replay stopped. Faults of the log, the catalog and the read model pass; the module's and
+/// the log's history do not.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error("the log can't be read")]
@@ -16,6 +16,11 @@ pub enum ReplayError {
     /// Rows could not be read while the module ran.
     #[error("the read model can't be used")]
     Rows {
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It could not be read from the catalog; what it is, is not known yet.
+    #[error("the module can't be fetched")]
+    Fetch {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     #[error("the module can't be loaded")]
