@@ -22,11 +22,14 @@ pub(super) fn check_event(event: &NewEvent) -> Result<(), String> {
     }
     let bytes = event.data.len() + event.metadata.as_ref().map_or(0, String::len);
     if bytes > EVENT_BYTES_MAX {
-        return Err(format!(
-            "the event's data and metadata take {bytes} bytes, an event may take {EVENT_BYTES_MAX}"
-        ));
+        return Err(too_large(bytes as u64));
     }
     Ok(())
+}
+
+/// What is said of an event whose data and metadata take so many bytes.
+pub(super) fn too_large(bytes: u64) -> String {
+    format!("the event's data and metadata take {bytes} bytes, an event may take {EVENT_BYTES_MAX}")
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), String> {

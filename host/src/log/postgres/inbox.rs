@@ -10,12 +10,14 @@ use super::adding::Request;
 use super::writer::Writer;
 use crate::error_chain;
 use crate::event::NewEvent;
-use crate::log::check::{Admitted, admit};
+use crate::log::check::{self, Admitted, admit};
 use crate::log::{AppendRequest, Drained, LogError};
 use crate::postgres::Timestamp;
 
-/// Rows moved in one transaction.
+/// Rows moved in one transaction …
 const ROWS_MAX: i64 = 1_000;
+/// … and bytes of their JSON, white space included, unless it is one row.
+const ROWS_BYTES_MAX: i64 = 16 << 20;
 
 /// One row, and its event if that can be one.
 struct Waiting {
@@ -80,18 +82,39 @@ fn drain_some(shared: &Shared, writer: &mut Writer) -> Result<Drained, LogError>
 }
 
 async fn read(connection: &mut PgConnection) -> Result<Vec<Waiting>, sqlx::Error> {
+    // What is far too large for an event stays where it is until it is rejected.
     let rows = sqlx::query(
-        "SELECT id, stream, type, data::text, event_id, metadata::text, occurred_at,
-                expected_revision
-         FROM retell.inbox ORDER BY id LIMIT $1",
+        "WITH next AS (
+             SELECT *, octet_length(data::text) + coalesce(octet_length(metadata::text), 0)::bigint
+                       AS bytes
+             FROM retell.inbox ORDER BY id LIMIT $1
+         ), counted AS (
+             SELECT *, sum(bytes) OVER (ORDER BY id) AS bytes_so_far, row_number() OVER (ORDER BY id)
+                       AS number
+             FROM next
+         )
+         SELECT id, stream, type, CASE WHEN bytes <= $2 THEN data::text END, event_id,
+                CASE WHEN bytes <= $2 THEN metadata::text END, occurred_at, expected_revision, bytes
+         FROM counted WHERE bytes_so_far <= $2 OR number = 1 ORDER BY id",
     )
     .bind(ROWS_MAX)
+    .bind(ROWS_BYTES_MAX)
     .fetch_all(connection)
     .await?;
     rows.iter().map(waiting).collect()
 }
 
 fn waiting(row: &PgRow) -> Result<Waiting, sqlx::Error> {
+    let Some(data) = row.try_get::<Option<String>, _>(3)? else {
+        let bytes: i64 = row.try_get(8)?;
+        return Ok(Waiting {
+            id: row.try_get(0)?,
+            admitted: Err(LogError::BadEvent {
+                problem: check::too_large(bytes.cast_unsigned()),
+                index: 0,
+            }),
+        });
+    };
     let stream: String = row.try_get(1)?;
     let expected = row.try_get::<Option<i64>, _>(7)?;
     let request = AppendRequest {
@@ -102,7 +125,7 @@ fn waiting(row: &PgRow) -> Result<Waiting, sqlx::Error> {
         events: vec![NewEvent {
             stream,
             event_type: row.try_get(2)?,
-            data: row.try_get(3)?,
+            data,
             id: row.try_get(4)?,
             metadata: row.try_get(5)?,
             occurred_at: row.try_get::<Option<Timestamp>, _>(6)?.map(|time| time.0),

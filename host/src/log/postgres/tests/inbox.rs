@@ -78,6 +78,25 @@ async fn two_hosts_that_drain_at_once_move_each_row_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_far_too_large_is_rejected_and_holds_nobody_up() {
+    let database = Database::new();
+    let log = database.log().await;
+    database.psql(
+        r#"INSERT INTO retell.inbox (stream, type, data) VALUES
+            ('a', 'T', '1'),
+            ('a', 'T', ('"' || repeat('x', 40000000) || '"')::json),
+            ('a', 'T', ('"' || repeat('y', 1000000) || '"')::json),
+            ('b', 'T', '2')"#,
+    );
+    let drained = log.drain_inbox().await.unwrap();
+    assert_eq!((drained.moved, drained.rejected), (3, 1));
+    let reason = database.psql("SELECT reason FROM retell.inbox_rejected");
+    assert!(reason.contains("40000002 bytes"), "{reason}");
+    let order = database.psql("SELECT string_agg(stream, '' ORDER BY position) FROM retell.events");
+    assert_eq!(order, "aab");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_hears_of_new_rows() {
     let database = Database::new();
     let log = database.log().await;
