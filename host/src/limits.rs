@@ -66,6 +66,18 @@ pub const GUEST_CALL_BYTES_MAX: usize = 256 << 20;
 pub const GUEST_LOG_LINES_MAX: usize = 100;
 /// Longest log line of a module, in bytes; the rest is cut.
 pub const GUEST_LOG_LINE_BYTES_MAX: usize = 4 << 10;
+/// Events that a version skips or parks for their own sake before it stops, unless its deployer says
+/// otherwise.
+pub const DEAD_LETTERS_MAX: u64 = 1_000;
+/// Events that are parked only because they stand behind others, for one build.
+pub const PARKED_EVENTS_MAX: usize = 1_000_000;
+/// What a dead letter keeps of its event's payload, in bytes …
+pub const DEAD_LETTER_EXCERPT_BYTES: usize = 1 << 10;
+/// … of what the module said, in bytes …
+pub const DEAD_LETTER_REASON_BYTES: usize = 4 << 10;
+/// … and of the functions that the failure came from.
+pub const DEAD_LETTER_FRAMES: usize = 32;
+
 /// Largest module file, in bytes.
 pub const MODULE_BYTES_MAX: usize = 32 << 20;
 /// Rows of one `scan` call.

@@ -111,6 +111,7 @@ impl Instance {
                 read_models: &host.places.read_models,
                 until: None,
                 promote_when_ready: false,
+                errors: None,
                 now_us: host.clock.now_us(),
             })
             .await?;

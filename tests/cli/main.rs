@@ -17,6 +17,7 @@ mod tree;
 mod append;
 mod build;
 mod content;
+mod dead_letters;
 mod deploy;
 mod digest;
 mod events;

@@ -74,8 +74,8 @@ fn a_panic_is_shown_with_its_message_and_place() {
     let events = [note("1"), note("2"), misbehave("panic"), note("3")];
     insta::assert_snapshot!(broken(&events, 3, &brittle()), @r#"
     exit 1
-    error: notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:38:20: this note is torn
-      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+    error: notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:50:20: this note is torn
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`; to leave the event out: `retell dead-letters notes@1.0.0`
     "#);
 }
 
@@ -85,7 +85,7 @@ fn a_refused_event_is_named() {
     insta::assert_snapshot!(broken(&events, 2, &brittle()), @r#"
     exit 1
     error: notes@1.0.0 failed: event 2, `Misbehaved`: a note can't fly
-      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`; to leave the event out: `retell dead-letters notes@1.0.0`
     "#);
 }
 
@@ -113,7 +113,7 @@ fn a_recursion_without_end_and_a_hoard_are_ended() {
         in brittle::dig
         in brittle::dig
         in brittle::dig
-      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`; to leave the event out: `retell dead-letters notes@1.0.0`
     "#);
     insta::assert_snapshot!(broken(&[note("1"), misbehave("hoard")], 2, &brittle()), @r#"
     exit 1
@@ -201,12 +201,12 @@ fn modules_that_break_the_contract() {
     apply_traps
     exit 1
     error: notes@1.0.0 failed: event 1, `NoteAdded`: wasm trap: wasm `unreachable` instruction executed
-      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`; to leave the event out: `retell dead-letters notes@1.0.0`
 
     refuses_another
     exit 1
     error: notes@1.0.0 failed: event 1, `NoteAdded`: not this one
-      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`; to leave the event out: `retell dead-letters notes@1.0.0`
     "#);
 }
 
@@ -259,7 +259,7 @@ fn a_failed_version_may_try_again() {
     exit 1
     notes@1.0.0 is registered
     error: notes@1.0.0 failed: event 2, `Misbehaved`: a note can't fly
-      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`; to leave the event out: `retell dead-letters notes@1.0.0`
     "#);
     insta::assert_snapshot!(it.shows(&["promote", "notes@1.0.0"]), @r#"
     exit 3
@@ -271,6 +271,7 @@ fn a_failed_version_may_try_again() {
      version      state              role  checkpoint  lag  events/s  left  names 
      notes@1.0.0  replaying, failed  none           1    1         0              
     notes@1.0.0 failed: event 2, `Misbehaved`: a note can't fly
+    notes@1.0.0 misses 1 event that it could not apply: `retell dead-letters notes@1.0.0`
     "#);
     insta::assert_snapshot!(it.shows(&["catch-up"]), @r#"
     exit 1
@@ -291,7 +292,7 @@ fn a_failed_version_may_try_again() {
     exit 1
     notes@1.0.0 is deployed already
     error: notes@1.0.0 failed: event 2, `Misbehaved`: a note can't fly
-      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`; to leave the event out: `retell dead-letters notes@1.0.0`
     "#);
     // But a build that stops before the trouble is another one, and fine.
     insta::assert_snapshot!(it.shows(&["deploy", &file, "--until", "1"]), @r#"
@@ -318,7 +319,7 @@ fn a_live_version_that_fails_goes_on_answering() {
     it.ok(&["append", "-q", "more.ndjson"]);
     insta::assert_snapshot!(it.shows(&["catch-up"]), @r#"
     exit 1
-    error: notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:38:20: this note is torn
+    error: notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:50:20: this note is torn
       hint: correct the projection, raise its version and deploy that, or try again with `retell resume`
     "#);
     let rows = it.json(&["query", "notes", "select id from note order by id"]);
@@ -327,7 +328,8 @@ fn a_live_version_that_fails_goes_on_answering() {
     exit 0
      version      state          role  checkpoint  lag  events/s  left  names          
      notes@1.0.0  ready, failed  live           2    1         0        notes, notes@1 
-    notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:38:20: this note is torn
+    notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:50:20: this note is torn
+    notes@1.0.0 misses 1 event that it could not apply: `retell dead-letters notes@1.0.0`
     "#);
     // Appending was never stopped by it.
     it.write("more.ndjson", format!("{}\n", note("3")));

@@ -5,10 +5,10 @@ use std::process::Child;
 use crate::instance::{Instance, line};
 
 /// A host that serves an instance until it is told to stop.
-struct Serving(Child);
+pub(crate) struct Serving(Child);
 
 impl Serving {
-    fn begin(it: &Instance) -> Self {
+    pub(crate) fn begin(it: &Instance) -> Self {
         Self(it.spawn(&["serve"]))
     }
 

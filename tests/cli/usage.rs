@@ -2,11 +2,12 @@
 
 use crate::instance::Instance;
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 22] = [
     "append",
     "build",
     "catch-up",
     "completions",
+    "dead-letters",
     "deploy",
     "digest",
     "events",
@@ -35,28 +36,29 @@ fn all_commands_are_listed() {
     Usage: retell [OPTIONS] <COMMAND>
 
     Commands:
-      init         Create the event log of an instance; harmless where there is one
-      migrate      Bring the schema of an older log up to date with this retell
-      append       Append events to the log: one from flags, or many from a file or standard input
-      events       Print the events of the log, one a line, as JSON that `append` accepts again
-      build        Compile a projection crate into a component that `retell deploy` takes
-      catch-up     Bring versions to the head of the log, then return
-      completions  Print a completion script for a shell
-      deploy       Deploy a module: register it, replay the log into a fresh read model, and switch if asked to
-      digest       Print the position of a read model and the digest of its tables' content
-      inspect      Show a module's manifest, digest, size, contract and tables
-      move         Bring a version to another server or folder
-      pause        Stop working on a version; queries go on with what it has
-      promote      Make a version live: queries get it from now on
-      query        Run read-only SQL on one read model
-      replay       Build a version again from position 1, beside its read model, and swap it in when it is ready
-      resume       Let a paused or failed version go on
-      retire       Drop a version's read model; the module is kept, so it can be built again
-      rollback     Make the version live again that was live before
-      serve        Run the host: keep all versions up to date until SIGINT or SIGTERM
-      status       Show projections, versions, and how far they are
-      wait         Wait until a read model has everything up to a position
-      help         Print this message or the help of the given subcommand(s)
+      init          Create the event log of an instance; harmless where there is one
+      migrate       Bring the schema of an older log up to date with this retell
+      append        Append events to the log: one from flags, or many from a file or standard input
+      events        Print the events of the log, one a line, as JSON that `append` accepts again
+      build         Compile a projection crate into a component that `retell deploy` takes
+      catch-up      Bring versions to the head of the log, then return
+      completions   Print a completion script for a shell
+      dead-letters  Show the events that a version could not apply, or decide about one of them
+      deploy        Deploy a module: register it, replay the log into a fresh read model, and switch if asked to
+      digest        Print the position of a read model and the digest of its tables' content
+      inspect       Show a module's manifest, digest, size, contract and tables
+      move          Bring a version to another server or folder
+      pause         Stop working on a version; queries go on with what it has
+      promote       Make a version live: queries get it from now on
+      query         Run read-only SQL on one read model
+      replay        Build a version again from position 1, beside its read model, and swap it in when it is ready
+      resume        Let a paused or failed version go on
+      retire        Drop a version's read model; the module is kept, so it can be built again
+      rollback      Make the version live again that was live before
+      serve         Run the host: keep all versions up to date until SIGINT or SIGTERM
+      status        Show projections, versions, and how far they are
+      wait          Wait until a read model has everything up to a position
+      help          Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help     Print help
@@ -121,6 +123,17 @@ fn help_of_the_lifecycle() {
           --until <POSITION>
               Build it as of this position, and no further
 
+          --on-error <WHAT>
+              What to do about an event that the module can't apply: stop before it, leave it out, or leave out everything of its stream from there on [default: pause]
+              
+              [possible values: pause, skip, park-stream]
+
+          --dead-letters-max <N>
+              Stop after all once so many events are skipped or parked for their own sake [default: 1000]
+
+          --accept-dead-letters
+              Promote it even if events are missing from it
+
           --data <DIR>
               Folder of the instance: `log.db`, `read-models/` and `cache/`
 
@@ -171,10 +184,11 @@ fn help_of_the_lifecycle() {
       <NAME>  The version, as in articles@2.0.0
 
     Options:
-          --accept-older  Accept a version that is behind and can't catch up; readers may go back in time
-          --data <DIR>    Folder of the instance: `log.db`, `read-models/` and `cache/`
-      -h, --help          Print help (see more with '--help')
-      -V, --version       Print version
+          --accept-older         Accept a version that is behind and can't catch up; readers may go back in time
+          --accept-dead-letters  Accept a version from which events are missing that it could not apply
+          --data <DIR>           Folder of the instance: `log.db`, `read-models/` and `cache/`
+      -h, --help                 Print help (see more with '--help')
+      -V, --version              Print version
 
     Options of every command:
           --log <URL>          Another event log: `sqlite:///path/to/log.db` or `postgres://ROLE@SERVER/DATABASE` [env: RETELL_LOG=]
@@ -215,7 +229,7 @@ fn help_of_the_lifecycle() {
     Example:
       retell wait articles --position 1042 --timeout-ms 2000
 
-    With --json: {"projection","version","position"}
+    With --json: {"projection","version","position","missing"}
     Exit code 4: not in time
     "#);
 }

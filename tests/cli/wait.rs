@@ -10,8 +10,11 @@ fn what_is_there_already_is_not_waited_for() {
     it.promoted(&["1.0.0"]);
     assert_eq!(it.says(&["wait", "ticks", "--position", "3"]), "exit 0\n");
     let document = it.ok(&["--json", "wait", "ticks", "--position", "2"]);
-    assert_eq!(keys(&document), ["projection", "version", "position"]);
-    insta::assert_snapshot!(document, @r#"{"projection":"ticks","version":"1.0.0","position":3}"#);
+    assert_eq!(
+        keys(&document),
+        ["projection", "version", "position", "missing"]
+    );
+    insta::assert_snapshot!(document, @r#"{"projection":"ticks","version":"1.0.0","position":3,"missing":null}"#);
 }
 
 #[test]

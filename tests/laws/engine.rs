@@ -100,6 +100,7 @@ pub(crate) async fn register(host: &Host, guest: &str) {
         read_models: &host.places.read_models,
         until: None,
         promote_when_ready: false,
+        errors: None,
         now_us: host.clock.now_us(),
     };
     host.catalog

@@ -9,6 +9,7 @@ mod content;
 mod support;
 
 mod engine;
+mod poison;
 mod replay;
 mod requests;
 mod switch;

@@ -12,9 +12,10 @@ use proptest::test_runner::{Config, TestRunner};
 use retell::event::Position;
 use retell::log::EventLog;
 use retell::log::sqlite::SqliteLog;
+use retell::read_model::journal::ErrorPolicy;
 use retell::read_model::sqlite::SqliteReadModel;
 use retell::read_model::{Provenance, ReadModel};
-use retell::replay::{Feed, FeedSettings, Replay, Settings};
+use retell::replay::{Feed, FeedSettings, Remedy, Replay, Settings};
 use retell::wasm::{Limits, Module};
 use tokio::runtime::Runtime;
 
@@ -28,7 +29,7 @@ const KILLS_MAX: u64 = 20;
 
 /// What happens between two batches.
 #[derive(Debug, Clone, Copy)]
-enum Between {
+pub(crate) enum Between {
     GoOn,
     Flush,
     /// The process dies: what was not flushed is lost.
@@ -37,7 +38,7 @@ enum Between {
 
 /// One way to get from an empty read model to the head.
 #[derive(Debug, Clone)]
-struct Way {
+pub(crate) struct Way {
     read: FeedSettings,
     cache_bytes_max: usize,
     flush_bytes: usize,
@@ -47,10 +48,12 @@ struct Way {
     stride: u64,
     /// Taken one after the other, and then again from the first.
     between: Vec<Between>,
+    /// What becomes of events that the module can't apply.
+    errors: ErrorPolicy,
 }
 
 impl Way {
-    fn one_shot() -> Self {
+    pub(crate) fn one_shot() -> Self {
         let settings = Settings::default();
         Self {
             read: FeedSettings::default(),
@@ -60,6 +63,15 @@ impl Way {
             rewrite_bytes_min: 0,
             stride: Position::MAX,
             between: vec![Between::GoOn],
+            errors: ErrorPolicy::default(),
+        }
+    }
+
+    /// The same with a policy of its own.
+    pub(crate) fn with(&self, errors: ErrorPolicy) -> Self {
+        Self {
+            errors,
+            ..self.clone()
         }
     }
 
@@ -70,11 +82,12 @@ impl Way {
             flush_interval: self.flush_interval,
             rewrite_bytes_min: self.rewrite_bytes_min,
             limits: Limits::default(),
+            errors: self.errors,
         }
     }
 }
 
-fn way(kills: bool) -> impl Strategy<Value = Way> {
+pub(crate) fn way(kills: bool) -> impl Strategy<Value = Way> {
     let between = prop_oneof![
         4 => Just(Between::GoOn),
         2 => Just(Between::Flush),
@@ -106,13 +119,14 @@ fn way(kills: bool) -> impl Strategy<Value = Way> {
                     rewrite_bytes_min: rewrite,
                     stride,
                     between,
+                    errors: ErrorPolicy::default(),
                 }
             },
         )
 }
 
 /// A build as it lives through kills.
-struct Run<'a> {
+pub(crate) struct Run<'a> {
     runtime: &'a Runtime,
     log: Arc<SqliteLog>,
     module: &'a Module,
@@ -125,7 +139,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(
+    pub(crate) fn new(
         runtime: &'a Runtime,
         log: &Arc<SqliteLog>,
         module: &'a Module,
@@ -205,16 +219,20 @@ impl<'a> Run<'a> {
     }
 
     /// Applies everything up to `head`.
-    fn advance(&mut self, head: Position) {
+    pub(crate) fn advance(&mut self, head: Position) {
         let mut batches = 0;
         while self.replay().applied() < head {
-            let before = self.replay().applied();
+            let (before, missing) = (self.replay().applied(), self.replay().dead_letters());
             let up_to = head.min(before.saturating_add(self.way.stride));
             self.replay()
                 .advance(up_to)
                 .expect("the events fit the module");
             let after = self.replay().applied();
-            assert!(after > before, "a batch has at least one event");
+            let set_aside = self.replay().dead_letters() > missing;
+            assert!(
+                after > before || set_aside,
+                "a batch has at least one event"
+            );
             // A way that always kills before anything is flushed would never arrive.
             batches += 1;
             if batches % 3 == 0 {
@@ -224,7 +242,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn make_ready(&mut self) {
+    /// Decides about a dead letter.
+    pub(crate) fn decide(&mut self, position: Position, remedy: Remedy) {
+        let decided = self.replay().decide(position, remedy);
+        decided.expect("it can be written").expect("it is open");
+        self.moment();
+    }
+
+    pub(crate) fn make_ready(&mut self) {
         self.replay()
             .make_ready()
             .expect("indexes and SQL are right");
@@ -233,7 +258,7 @@ impl<'a> Run<'a> {
     }
 
     /// The content's digest.
-    fn end(mut self, head: Position) -> String {
+    pub(crate) fn end(mut self, head: Position) -> String {
         self.replay().flush().expect("it can be written");
         let replay = self.replay.take().expect("it is open");
         replay.close().expect("it closes");

@@ -96,6 +96,7 @@ fn promote(version: &Version) -> Request {
         version: version.clone(),
         accept_older: false,
         may_be_live: false,
+        accept_dead_letters: false,
     }
 }
 

@@ -14,6 +14,7 @@ mod scripts;
 mod support;
 
 mod crashes;
+mod dead_letters;
 mod everywhere;
 mod hosts;
 mod instance;

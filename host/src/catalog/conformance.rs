@@ -71,6 +71,7 @@ async fn register(
         read_models: &read_models(),
         until: None,
         promote_when_ready: false,
+        errors: None,
         now_us: 1,
     };
     catalog.register(new).await

@@ -20,6 +20,7 @@ use retell_contract::manifest::Manifest;
 use crate::event::Position;
 use crate::lifecycle::state::{Change, Refusal, Status};
 use crate::postgres::{Failure, failure};
+use crate::read_model::journal::ErrorPolicy;
 use crate::read_model::postgres::ServerViews;
 use crate::read_model::{ReadModelError, ReadModels};
 
@@ -140,6 +141,8 @@ pub struct VersionRecord {
     pub digest: String,
     pub status: Status,
     pub promote_when_ready: bool,
+    /// What it does with events that it can't apply.
+    pub errors: ErrorPolicy,
     /// Its read model; none once it is retired.
     pub current: Option<Build>,
     /// A read model in the making that will take the current one's place.
@@ -164,6 +167,8 @@ pub struct NewVersion<'a> {
     pub read_models: &'a ReadModels,
     pub until: Option<Position>,
     pub promote_when_ready: bool,
+    /// What it does with events that it can't apply; none: what was said before, or else the default.
+    pub errors: Option<ErrorPolicy>,
     /// Microseconds since the Unix epoch, UTC.
     pub now_us: i64,
 }

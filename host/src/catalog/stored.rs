@@ -3,6 +3,7 @@
 
 use super::CatalogError;
 use crate::lifecycle::state::{Halt, Role, State, Status};
+use crate::read_model::journal::{ErrorPolicy, OnError};
 
 pub(super) fn damaged(what: impl std::fmt::Display) -> CatalogError {
     CatalogError::Damaged {
@@ -29,6 +30,19 @@ pub(super) fn parse_status(
         })
     })();
     parsed.ok_or_else(|| damaged(format!("the status {state}/{role}/{halt} makes no sense")))
+}
+
+/// What a version does with events that it can't apply, as it stands in a row of versions.
+pub(super) fn parse_errors(
+    on_error: &str,
+    dead_letters_max: i64,
+) -> Result<ErrorPolicy, CatalogError> {
+    let on_error = OnError::from_word(on_error)
+        .ok_or_else(|| damaged(format!("`{on_error}` is nothing to do about errors")))?;
+    Ok(ErrorPolicy {
+        on_error,
+        dead_letters_max: u64::try_from(dead_letters_max).unwrap_or(0),
+    })
 }
 
 /// Semver majors beyond i64 are refused by the manifest check's length limit long before.

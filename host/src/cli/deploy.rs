@@ -14,6 +14,8 @@ use crate::clock::Stopwatch;
 use crate::event::Position;
 use crate::lifecycle::state::{Halt, Role, State};
 use crate::lifecycle::{self, Done, Host, Request, Scope, View};
+use crate::limits;
+use crate::read_model::journal::{ErrorPolicy, OnError};
 use crate::wasm::{Engine, Module, ModuleError};
 
 /// Deploy a module: register it, replay the log into a fresh read model, and switch if asked to
@@ -40,6 +42,39 @@ pub(crate) struct Args {
     /// Build it as of this position, and no further
     #[arg(long, value_name = "POSITION")]
     until: Option<Position>,
+    /// What to do about an event that the module can't apply: stop before it, leave it out, or leave
+    /// out everything of its stream from there on [default: pause]
+    #[arg(long, value_name = "WHAT")]
+    on_error: Option<OnErrorArg>,
+    /// Stop after all once so many events are skipped or parked for their own sake [default: 1000]
+    #[arg(long, value_name = "N", requires = "on_error")]
+    dead_letters_max: Option<u64>,
+    /// Promote it even if events are missing from it
+    #[arg(long, requires = "promote")]
+    accept_dead_letters: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum OnErrorArg {
+    Pause,
+    Skip,
+    ParkStream,
+}
+
+impl Args {
+    /// What the deployer said about errors, if anything.
+    fn errors(&self) -> Option<ErrorPolicy> {
+        let on_error = match self.on_error? {
+            OnErrorArg::Pause => OnError::Pause,
+            OnErrorArg::Skip => OnError::Skip,
+            OnErrorArg::ParkStream => OnError::ParkStream,
+        };
+        let dead_letters_max = self.dead_letters_max.unwrap_or(limits::DEAD_LETTERS_MAX);
+        Some(ErrorPolicy {
+            on_error,
+            dead_letters_max,
+        })
+    }
 }
 
 /// What came of it.
@@ -132,7 +167,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
                 .say(format_args!("{name} is ready at position {position}"));
         }
         if args.promote {
-            promote(&mut access, context, &version).await?;
+            promote(&mut access, context, &version, args.accept_dead_letters).await?;
         }
     }
     access.close().await;
@@ -206,6 +241,7 @@ async fn register(
         read_models: &host.places.read_models,
         until: args.until,
         promote_when_ready: args.promote,
+        errors: args.errors(),
         now_us: host.clock.now_us(),
     };
     host.catalog
@@ -282,13 +318,20 @@ fn ended(view: &View, version: &semver::Version) -> Option<anyhow::Result<()>> {
             .into()));
         }
         Halt::Failed { reason } => {
+            let name = record.name();
+            let mut hint = format!(
+                "correct the projection, raise its version and deploy that; what is live was not \
+                 touched. To try this version once more: `retell resume {name}`"
+            );
+            let build = record.current.as_ref();
+            let progress = build.and_then(|it| view.progress.get(&it.id));
+            if progress.is_some_and(|it| it.dead_letters > 0) {
+                let leave_out = format!("; to leave the event out: `retell dead-letters {name}`");
+                hint.push_str(&leave_out);
+            }
             return Some(Err(Failed {
-                message: format!("{} failed: {reason}", record.name()),
-                hint: Some(format!(
-                    "correct the projection, raise its version and deploy that; what is live was not \
-                     touched. To try this version once more: `retell resume {}`",
-                    record.name()
-                )),
+                message: format!("{name} failed: {reason}"),
+                hint: Some(hint),
             }
             .into()));
         }
@@ -314,11 +357,13 @@ async fn promote(
     access: &mut lifecycle::Access,
     context: &Context,
     version: &semver::Version,
+    accept_dead_letters: bool,
 ) -> anyhow::Result<()> {
     let request = Request::Promote {
         version: version.clone(),
         accept_older: false,
         may_be_live: true,
+        accept_dead_letters,
     };
     let projection = access.projection().to_owned();
     match access.request(request).await.map_err(explain)? {

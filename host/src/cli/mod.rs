@@ -2,6 +2,7 @@
 
 mod append;
 mod build;
+mod dead_letters;
 mod deploy;
 mod digest;
 mod events;
@@ -59,6 +60,7 @@ enum Command {
     Build(build::Args),
     CatchUp(replay::CatchUp),
     Completions(Completions),
+    DeadLetters(dead_letters::Args),
     Deploy(deploy::Args),
     Digest(digest::Args),
     Inspect(inspect::Args),
@@ -159,6 +161,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
             clap_complete::generate(args.shell, &mut command, "retell", &mut out);
             Ok(())
         }
+        Command::DeadLetters(args) => dead_letters::run(args, context).await,
         Command::Deploy(args) => deploy::run(args, context).await,
         Command::Digest(args) => digest::run(args, context).await,
         Command::Inspect(args) => inspect::run(&args, context),

@@ -203,7 +203,7 @@ async fn line(
         } else {
             eta_s(lag, events_per_s)
         },
-        dead_letters: 0,
+        dead_letters: progress.as_ref().map_or(0, |it| it.dead_letters),
         location: version.current.as_ref().map(location),
         digest: version.digest,
         names,
@@ -273,6 +273,17 @@ fn print(context: &Context, lines: &[Line]) -> anyhow::Result<()> {
             context.printer.data(format_args!(
                 "{}@{} failed: {reason}",
                 line.projection, line.version
+            ))?;
+        }
+        if line.dead_letters > 0 {
+            let events = if line.dead_letters == 1 {
+                "event"
+            } else {
+                "events"
+            };
+            context.printer.data(format_args!(
+                "{0}@{1} misses {2} {events} that it could not apply: `retell dead-letters {0}@{1}`",
+                line.projection, line.version, line.dead_letters
             ))?;
         }
         for name in &line.stale_names {

@@ -23,6 +23,9 @@ pub(crate) struct Promote {
     /// Accept a version that is behind and can't catch up; readers may go back in time
     #[arg(long)]
     accept_older: bool,
+    /// Accept a version from which events are missing that it could not apply
+    #[arg(long)]
+    accept_dead_letters: bool,
 }
 
 /// Make the version live again that was live before
@@ -99,11 +102,12 @@ pub(super) fn sentence(
 }
 
 pub(crate) async fn promote(args: Promote, context: &Context) -> anyhow::Result<()> {
-    let accept_older = args.accept_older;
+    let (accept_older, accept_dead_letters) = (args.accept_older, args.accept_dead_letters);
     ask(&args.name, context, |version| Request::Promote {
         version,
         accept_older,
         may_be_live: false,
+        accept_dead_letters,
     })
     .await
 }
@@ -189,6 +193,7 @@ async fn ask(
         }
         Done::ReplayBegun { .. } => format!("{name} is being replayed"),
         Done::Switched { .. } => unreachable!("shown above"),
+        Done::Decided { .. } => unreachable!("asked for by another command"),
         Done::LiveAlready => unreachable!("only said to who asks for it"),
     });
     Ok(())

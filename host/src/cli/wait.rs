@@ -7,11 +7,13 @@ use serde::Serialize;
 use super::Context;
 use super::printer::TimedOut;
 use super::session::{self, parse_name};
+use crate::catalog::VersionRecord;
 use crate::clock::Stopwatch;
 use crate::event::Position;
-use crate::lifecycle::names;
 use crate::lifecycle::state::Halt;
+use crate::lifecycle::{Host, names};
 use crate::log::OpenMode;
+use crate::read_model::journal::Decision;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -21,7 +23,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  retell wait articles --position 1042 --timeout-ms 2000\n\n\
-    With --json: {\"projection\",\"version\",\"position\"}\nExit code 4: not in time"
+    With --json: {\"projection\",\"version\",\"position\",\"missing\"}\nExit code 4: not in time"
 )]
 pub(crate) struct Args {
     /// The projection (its live version), or a version of it
@@ -39,6 +41,8 @@ struct Report {
     projection: String,
     version: String,
     position: Position,
+    /// `skipped` or `parked` where the event asked for is missing from the read model.
+    missing: Option<&'static str>,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
@@ -54,14 +58,28 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             Some(build) => host.observe(build, args.position).await,
             None => None,
         };
-        let position = seen.map_or(0, |it| it.position);
+        let position = seen.as_ref().map_or(0, |it| it.position);
         if position >= args.position {
+            let missing = match seen {
+                Some(seen) if seen.dead_letters > 0 => {
+                    missing(&host, &version, args.position).await?
+                }
+                _ => None,
+            };
+            if let Some(decision) = missing {
+                context.printer.say(format_args!(
+                    "note: {} could not apply event {}, which is {decision}",
+                    version.name(),
+                    args.position
+                ));
+            }
             if context.printer.json {
                 let (projection, version) = (version.projection, version.version.to_string());
                 return context.printer.json(&Report {
                     projection,
                     version,
                     position,
+                    missing,
                 });
             }
             return Ok(());
@@ -93,4 +111,22 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
+}
+
+/// What was decided about the event itself, if it is missing from the read model.
+async fn missing(
+    host: &Host,
+    version: &VersionRecord,
+    position: Position,
+) -> anyhow::Result<Option<&'static str>> {
+    let Some(build) = &version.current else {
+        return Ok(None);
+    };
+    let journal = host
+        .journal(build)
+        .await
+        .map_err(session::explain_read_model)?;
+    let entry = journal.iter().find(|it| it.position == position);
+    let decision = entry.map(|it| it.decision).filter(|it| it.is_open());
+    Ok(decision.map(Decision::word))
 }

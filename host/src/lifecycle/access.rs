@@ -13,6 +13,7 @@ use super::{Host, LifecycleError};
 use crate::catalog::{Build, VersionRecord};
 use crate::event::Position;
 use crate::read_model::ReadModelError;
+use crate::read_model::journal::JournalEntry;
 
 /// How often a command looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
@@ -223,7 +224,15 @@ impl Host {
             applied: status.checkpoint.position,
             head,
             events_per_s: status.events_per_s,
+            dead_letters: status.dead_letters,
         })
+    }
+
+    /// What was decided about events that a build could not apply, by position.
+    pub async fn journal(&self, build: &Build) -> Result<Vec<JournalEntry>, ReadModelError> {
+        let place = self.places.of_build(build)?;
+        let journal = tokio::task::spawn_blocking(move || place.journal());
+        journal.await.expect("reading a journal does not panic")
     }
 }
 

@@ -3,6 +3,7 @@
 //! truth, and links follow it.
 
 mod access;
+mod dead_letters;
 pub mod names;
 mod publish;
 mod refusal;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::state::{Halt, Role, State};
 use crate::catalog::VersionRecord;
 use crate::event::Position;
+use crate::replay::Remedy;
 
 /// Work on one projection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,6 +18,8 @@ pub enum Request {
         /// One that is live already is as it should be, and not refused.
         #[serde(default)]
         may_be_live: bool,
+        #[serde(default)]
+        accept_dead_letters: bool,
     },
     /// Only while `from` is live: a rollback that happens twice would be none.
     Rollback {
@@ -31,6 +34,12 @@ pub enum Request {
     },
     Resume {
         version: semver::Version,
+    },
+    /// What to do about an event that it could not apply.
+    Decide {
+        version: semver::Version,
+        position: Position,
+        remedy: Remedy,
     },
     /// A new build from position 1 beside the current one.
     Replay {
@@ -88,6 +97,8 @@ impl Request {
             Self::Resume { version } => {
                 changed(version, &|it| it.status.halt == Halt::None).then_some(Done::Resumed)
             }
+            // Asked again, it is refused where it was carried out.
+            Self::Decide { .. } => None,
             Self::Replay { version, .. } => {
                 let builds = |versions: &[VersionRecord]| {
                     let found = versions.iter().find(|it| it.version == *version);
@@ -136,6 +147,13 @@ pub enum Done {
     Retired,
     Paused,
     Resumed,
+    /// A dead letter was decided about.
+    Decided {
+        /// Events that were applied.
+        applied: u64,
+        /// Why one of them failed again.
+        failed: Option<String>,
+    },
     /// A second build has begun; it takes the current one's place when it is ready.
     ReplayBegun {
         build: i64,

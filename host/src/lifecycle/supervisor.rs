@@ -9,7 +9,7 @@ use super::refusal::refused;
 use super::request::{Done, Outcome, Request};
 use super::state::{Change, Role, State};
 use super::switch::Fenced;
-use super::worker::{End, Progress, Task, Worker};
+use super::worker::{End, Order, Progress, Task, Worker};
 use super::{Host, LifecycleError};
 use crate::catalog::lease::Lease;
 use crate::catalog::{Build, SwitchKind, VersionRecord};
@@ -177,7 +177,15 @@ impl Supervisor {
                 version,
                 accept_older,
                 may_be_live,
-            } => self.promote(&version, accept_older, may_be_live).await,
+                accept_dead_letters,
+            } => {
+                if may_be_live && self.record(&version).await?.status.role == Role::Live {
+                    Ok(Done::LiveAlready)
+                } else {
+                    self.promote(&version, accept_older, accept_dead_letters)
+                        .await
+                }
+            }
             Request::Rollback { from, accept_older } => self.rollback(&from, accept_older).await,
             Request::Retire { version } => self.retire(&version).await,
             Request::Pause { version } => self
@@ -190,6 +198,11 @@ impl Supervisor {
                     .await
                     .map(|()| Done::Resumed)
             }
+            Request::Decide {
+                version,
+                position,
+                remedy,
+            } => self.decide(&version, position, remedy).await,
             Request::Replay { version, until, to } => {
                 let to = to
                     .map(|to| self.host.places.read_models_at(&to, self.host.log.log_id()))
@@ -260,6 +273,7 @@ impl Supervisor {
             }
             return Ok(());
         }
+        self.stop_with_other_errors(version, build).await;
         let Some(worker) = self.workers.get(&build.id) else {
             if version.status.state == State::Created {
                 self.change(&version.version, Change::Start).await?;
@@ -304,6 +318,16 @@ impl Supervisor {
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    /// A worker whose deployer changed what becomes of events that can't be applied begins anew.
+    async fn stop_with_other_errors(&mut self, version: &VersionRecord, build: &Build) {
+        let is_other = |worker: &Worker| worker.errors() != version.errors;
+        if self.workers.get(&build.id).is_some_and(is_other)
+            && let Some(worker) = self.workers.remove(&build.id)
+        {
+            worker.stop().await;
         }
     }
 
@@ -396,6 +420,16 @@ impl Supervisor {
         {
             return Ok(());
         }
+        self.start_with(version, build, None).await
+    }
+
+    /// Starts a worker, which begins with the order, if there is one.
+    pub(super) async fn start_with(
+        &mut self,
+        version: &VersionRecord,
+        build: &Build,
+        order: Option<Order>,
+    ) -> Result<(), LifecycleError> {
         let module = self.host.catalog.module(&version.digest).await?;
         let module = module.ok_or_else(|| LifecycleError::NoModule {
             digest: version.digest.clone(),
@@ -412,9 +446,10 @@ impl Supervisor {
                 Role::None
             },
             must_exist: is_current && version.status.state == State::Ready,
+            errors: version.errors,
         };
-        self.workers
-            .insert(build.id, Worker::start(self.host.clone(), task));
+        let worker = Worker::start(self.host.clone(), task, order);
+        self.workers.insert(build.id, worker);
         Ok(())
     }
 
@@ -439,21 +474,17 @@ impl Supervisor {
         &mut self,
         version: &semver::Version,
         accept_older: bool,
-        may_be_live: bool,
+        accept_dead_letters: bool,
     ) -> Result<Done, LifecycleError> {
-        if may_be_live && self.record(version).await?.status.role == Role::Live {
-            return Ok(Done::LiveAlready);
-        }
+        self.check_dead_letters(version, accept_dead_letters)
+            .await?;
         self.switch(version, SwitchKind::Promote, accept_older)
             .await
     }
 
     /// Promotes a version whose deployer asked for it beforehand.
     async fn promote_as_planned(&mut self, version: &VersionRecord) -> Result<(), LifecycleError> {
-        match self
-            .switch(&version.version, SwitchKind::Promote, false)
-            .await
-        {
+        match self.promote(&version.version, false, false).await {
             Ok(_) => Ok(()),
             Err(LifecycleError::Refused { message, .. }) => {
                 tracing::warn!("{} is not promoted: {message}", version.name());

@@ -381,7 +381,7 @@ impl Supervisor {
 }
 
 /// The build that a version is served from.
-fn current(version: &VersionRecord) -> Result<&Build, LifecycleError> {
+pub(super) fn current(version: &VersionRecord) -> Result<&Build, LifecycleError> {
     version
         .current
         .as_ref()

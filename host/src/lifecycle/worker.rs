@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::{Host, LifecycleError};
 use crate::catalog::{Build, ModuleRecord};
 use crate::event::Position;
+use crate::read_model::journal::ErrorPolicy;
 use crate::read_model::{Provenance, ReadModel, ReadModelError, ReadModelPlace, Role};
-use crate::replay::{Replay, ReplayError};
+use crate::replay::{Remedy, Replay, ReplayError, Settings, Undecided};
 use crate::wasm::Module;
 
 /// How long an idle worker waits before it looks at its orders again.
@@ -57,6 +58,8 @@ pub struct Progress {
     pub applied: Position,
     pub head: Position,
     pub events_per_s: f64,
+    /// Events that are missing from the read model: waiting, skipped or parked.
+    pub dead_letters: u64,
 }
 
 impl Progress {
@@ -90,6 +93,7 @@ pub(super) struct Worker {
     /// How often it was told to stand still.
     fences: u64,
     progress: watch::Receiver<Progress>,
+    errors: ErrorPolicy,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -102,10 +106,35 @@ pub(super) struct Task {
     pub(super) role: Role,
     /// The catalog says that the read model is complete, so it must be there.
     pub(super) must_exist: bool,
+    /// What becomes of events that it can't apply.
+    pub(super) errors: ErrorPolicy,
+}
+
+/// What an operator decided about a dead letter.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) position: Position,
+    pub(super) remedy: Remedy,
+    pub(super) answer: oneshot::Sender<Decision>,
+}
+
+/// What came of an order.
+#[derive(Debug)]
+pub(super) enum Decision {
+    Refused(Undecided),
+    Done {
+        /// Events that were applied.
+        applied: u64,
+        /// Why one of them failed again.
+        failed: Option<String>,
+        /// The build stands before that one.
+        stopped: bool,
+    },
 }
 
 impl Worker {
-    pub(super) fn start(host: Arc<Host>, task: Task) -> Self {
+    /// Begins with the order, if there is one.
+    pub(super) fn start(host: Arc<Host>, task: Task, order: Option<Order>) -> Self {
         let orders = Arc::new(Orders {
             stop: AtomicBool::new(false),
             fence: AtomicU64::new(0),
@@ -117,14 +146,16 @@ impl Worker {
             applied: 0,
             head: 0,
             events_per_s: 0.0,
+            dead_letters: 0,
         };
         let (report, progress) = watch::channel(first);
         let runtime = tokio::runtime::Handle::current();
         let name = format!("{}@{}", task.build.projection, task.build.version);
         let obeyed = orders.clone();
+        let errors = task.errors;
         let run = move || {
             let filled = catch_unwind(AssertUnwindSafe(|| {
-                fill(&host, &runtime, &task, &obeyed, &report)
+                fill(&host, &runtime, &task, order, &obeyed, &report)
             }));
             let end = match filled {
                 Ok(Ok(())) => End::Stopped,
@@ -143,12 +174,24 @@ impl Worker {
             orders,
             fences: 0,
             progress,
+            errors,
             thread: Some(thread),
         }
     }
 
     pub(super) fn progress(&self) -> Progress {
         self.progress.borrow().clone()
+    }
+
+    /// What it does with events that it can't apply.
+    pub(super) fn errors(&self) -> ErrorPolicy {
+        self.errors
+    }
+
+    /// How it ends, once it does; none where it was told to.
+    pub(super) async fn ended(mut self) -> Option<End> {
+        let ended = self.progress.wait_for(|it| it.end().is_some()).await.ok()?;
+        ended.end().cloned()
     }
 
     /// Stands still after some position and returns it, or none when the worker ended instead.
@@ -246,6 +289,7 @@ fn fill(
     host: &Arc<Host>,
     runtime: &tokio::runtime::Handle,
     task: &Task,
+    order: Option<Order>,
     orders: &Orders,
     report: &watch::Sender<Progress>,
 ) -> Result<(), ReplayError> {
@@ -258,8 +302,16 @@ fn fill(
         runtime.clone(),
         &module,
         model,
-        host.settings,
+        Settings {
+            errors: task.errors,
+            ..host.settings
+        },
     )?;
+    if let Some(order) = order
+        && !obey(&mut replay, order)?
+    {
+        return replay.close();
+    }
     let mut watch = host.log.watch()?;
     let mut head = watch.wait(0, Duration::ZERO)?;
     let until = task.build.until.unwrap_or(Position::MAX);
@@ -271,6 +323,7 @@ fn fill(
                 applied: replay.applied(),
                 head,
                 events_per_s: replay.events_per_s(),
+                dead_letters: replay.dead_letters(),
             };
         });
     };
@@ -327,6 +380,31 @@ fn fill(
             watch.wait(head, IDLE_WAIT)?
         };
     }
+}
+
+/// Carries out an order and answers it. True if the build goes on.
+fn obey(replay: &mut Replay, order: Order) -> Result<bool, ReplayError> {
+    let Order {
+        position,
+        remedy,
+        answer,
+    } = order;
+    let (decision, goes_on) = match replay.decide(position, remedy)? {
+        Ok(decided) => {
+            let failed = decided.failed.as_ref().map(ToString::to_string);
+            let (applied, stopped) = (decided.applied, decided.stopped);
+            let done = Decision::Done {
+                applied,
+                failed,
+                stopped,
+            };
+            (done, !stopped)
+        }
+        Err(undecided) => (Decision::Refused(undecided), false),
+    };
+    // Whoever asked may be gone.
+    let _ = answer.send(decision);
+    Ok(goes_on)
 }
 
 /// Opens the build's read model, or makes it.

@@ -6,6 +6,7 @@ use retell_contract::encode_row;
 use retell_contract::manifest::{Envelope, Manifest, Shape, Table, TableColumn, TableIndex};
 use retell_contract::value::{ColumnType, Value};
 
+use super::journal::{DeadLetter, Decision, JournalEntry};
 use super::{
     Checkpoint, KEY_INDEX, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role, RowChange,
     RowReader,
@@ -39,6 +40,7 @@ macro_rules! conformance_tests {
             a_fresh_one_is_empty_and_at_the_start
             nothing_is_created_over_another_or_opened_where_none_is
             rows_and_checkpoint_commit_as_one
+            the_journal_commits_with_the_checkpoint
             readers_see_what_is_committed_then_and_later
             unique_values_can_be_swapped_in_one_flush
             an_owner_is_found_by_its_unique_value
@@ -174,6 +176,58 @@ pub(crate) fn count(model: &dyn ReadModel, table: u16) -> usize {
 fn get(model: &dyn ReadModel, key: &[u8]) -> Option<Vec<u8>> {
     let mut rows = reader(model).get_many(0, &[key]).expect("reads");
     rows.pop().expect("one answer for one key")
+}
+
+/// An entry of the journal; `failed`: it is there for its own sake.
+pub(crate) fn entry(position: u64, decision: Decision, failed: bool) -> JournalEntry {
+    JournalEntry {
+        position,
+        stream: "wörds".into(),
+        event_type: "Said".into(),
+        decision,
+        dead_letter: failed.then(|| DeadLetter {
+            reason: "no \"such\" person".into(),
+            backtrace: vec!["people::apply".into(), "people::find".into()],
+            excerpt: r#"{"id":"é"}"#.into(),
+        }),
+    }
+}
+
+pub(crate) fn the_journal_commits_with_the_checkpoint(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut model = place.create(&people(), &provenance(), 1).expect("creates");
+    assert_eq!(model.journal().expect("reads"), []);
+    let skipped = entry(3, Decision::Skipped, true);
+    model
+        .record(std::slice::from_ref(&skipped))
+        .expect("records");
+    model.rollback();
+    assert_eq!(model.journal().expect("reads"), []);
+    assert_eq!(place.status().expect("reads").dead_letters, 0);
+    model
+        .record(std::slice::from_ref(&skipped))
+        .expect("records");
+    model.commit(at(4), 0.0).expect("commits");
+    assert_eq!(model.journal().expect("reads"), [skipped]);
+    assert_eq!(place.status().expect("reads").dead_letters, 1);
+    // Over what was there, and beside it.
+    let retried = Decision::Retried {
+        after: 7,
+        number: 1,
+    };
+    let journal = [
+        entry(3, retried, true),
+        entry(5, Decision::Parked, true),
+        entry(6, Decision::Parked, false),
+        entry(8, Decision::Waiting, true),
+    ];
+    model.record(&journal).expect("records");
+    model.commit(at(7), 0.0).expect("commits");
+    drop(model);
+    let status = place.status().expect("reads");
+    assert_eq!((status.dead_letters, status.checkpoint), (3, at(7)));
+    let mut model = place.open(&people(), &provenance(), 2).expect("opens");
+    assert_eq!(model.journal().expect("reads"), journal);
 }
 
 pub(crate) fn a_fresh_one_is_empty_and_at_the_start(new_place: NewPlace<'_>) {

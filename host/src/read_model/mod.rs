@@ -8,6 +8,7 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 mod error;
+pub mod journal;
 mod levels;
 mod place;
 pub mod postgres;
@@ -22,6 +23,7 @@ pub use provenance::Provenance;
 pub use retell_contract::manifest::KEY_INDEX;
 
 use crate::event::{Hash, Position};
+use journal::JournalEntry;
 
 /// How far a read model is: the last position applied, and the log's hash up to there.
 ///
@@ -85,6 +87,8 @@ pub struct ReadModelStatus {
     pub ready: bool,
     /// Epoch of the host that may write.
     pub epoch: u64,
+    /// Events that are missing from it: waiting, skipped or parked.
+    pub dead_letters: u64,
 }
 
 /// One row change. `fresh`: the writer may insert without looking (the cache knows that the key is
@@ -102,6 +106,8 @@ pub struct RowChange<'a> {
 pub struct Flush<'a> {
     /// By number, each once.
     pub tables: Vec<(u16, Changes<'a>)>,
+    /// Entries of the journal, in the place of those of the same positions.
+    pub journal: &'a [JournalEntry],
     /// The read model is made ready next.
     pub is_last: bool,
     pub checkpoint: Checkpoint,
@@ -180,6 +186,13 @@ pub trait ReadModel: Send {
     /// Writes changes, sorted by (table, key) and at most one for each key. Opens the transaction if
     /// none is open and leaves it open.
     fn write(&mut self, changes: &[RowChange<'_>]) -> Result<(), ReadModelError>;
+
+    /// The journal as it is stored, by position.
+    fn journal(&mut self) -> Result<Vec<JournalEntry>, ReadModelError>;
+
+    /// Writes entries of the journal in the place of those of the same positions. Opens the
+    /// transaction if none is open and leaves it open.
+    fn record(&mut self, entries: &[JournalEntry]) -> Result<(), ReadModelError>;
 
     /// Commits what was written, if anything, together with the checkpoint.
     fn commit(&mut self, checkpoint: Checkpoint, events_per_s: f64) -> Result<(), ReadModelError>;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use retell_contract::manifest::Manifest;
 
+use super::journal::JournalEntry;
 use super::postgres::{PgReadModel, SchemaPlace};
 use super::query::{QueryError, QueryLimits, RowSink};
 use super::sqlite::SqliteReadModel;
@@ -122,6 +123,14 @@ impl ReadModelPlace {
         match self {
             Self::File(path) => SqliteReadModel::write_role(path, role, epoch),
             Self::Schema(place) => PgReadModel::write_role(place, role, epoch),
+        }
+    }
+
+    /// The read model's journal, by position. Changes nothing.
+    pub fn journal(&self) -> Result<Vec<JournalEntry>, ReadModelError> {
+        match self {
+            Self::File(path) => SqliteReadModel::journal(path),
+            Self::Schema(place) => PgReadModel::journal(place),
         }
     }
 

@@ -43,6 +43,26 @@ impl Blame {
             Self::Contract { first, .. } => *first,
         }
     }
+
+    /// What the module said, and where it was.
+    pub(super) fn said(&self) -> (&str, &[String]) {
+        match self {
+            Self::Event {
+                reason, backtrace, ..
+            } => (reason, backtrace),
+            Self::Limit { reason, .. } => (reason, &[]),
+            Self::Contract { message, .. } => (message, &[]),
+        }
+    }
+
+    /// The deployer allowed no more such events.
+    pub(super) fn say_limit_reached(&mut self) {
+        if let Self::Event { reason, .. } = self {
+            reason.push_str(
+                "; as many events as `--dead-letters-max` allows are skipped or parked already",
+            );
+        }
+    }
 }
 
 impl fmt::Display for Blame {
@@ -94,17 +114,16 @@ pub(super) enum Stopped {
 /// A failure names its event, which saves the search; but a module may name anything.
 const NAMED_CUTS_MAX: u32 = 8;
 
-/// Applies all events of a chunk, in order.
+/// Applies the events of a chunk, in order, but for those that are set aside (by index; empty: none
+/// is).
 pub(super) fn apply(
     applier: &mut Applier,
     parser: &mut Parser,
     chunk: &EventChunk,
+    aside: &[bool],
 ) -> Result<(), Stopped> {
     // Ranges still to be applied, the next one last.
-    let mut todo = Vec::from([Range {
-        start: 0,
-        end: chunk.len(),
-    }]);
+    let mut todo = around(aside, chunk.len());
     let mut named_cuts_left = NAMED_CUTS_MAX;
     let mut was_cut = false;
     while let Some(range) = todo.pop() {
@@ -142,6 +161,18 @@ pub(super) fn apply(
         }
     }
     Ok(())
+}
+
+/// The ranges between what is set aside, the first one last.
+fn around(aside: &[bool], events: usize) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    let mut end = events;
+    for at in (0..aside.len()).rev().filter(|&at| aside[at]) {
+        ranges.push(at + 1..end);
+        end = at;
+    }
+    ranges.push(0..end);
+    ranges
 }
 
 /// Index in the chunk of the event that the module names, if it names one that exists.
@@ -204,5 +235,25 @@ fn blame_one(chunk: &EventChunk, at: usize, error: CallError) -> Blame {
             reason: error_chain(&error),
             backtrace: Vec::new(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_go_around_what_is_set_aside() {
+        let ranges = |aside: &[bool], events| {
+            let mut ranges = around(aside, events);
+            ranges.retain(|it| !it.is_empty());
+            ranges.reverse();
+            let ends: Vec<(usize, usize)> = ranges.iter().map(|it| (it.start, it.end)).collect();
+            ends
+        };
+        assert_eq!(ranges(&[], 3), [(0, 3)]);
+        assert_eq!(ranges(&[false, true, false], 3), [(0, 1), (2, 3)]);
+        assert_eq!(ranges(&[true, true, false], 3), [(2, 3)]);
+        assert_eq!(ranges(&[true], 1), []);
     }
 }

@@ -14,8 +14,10 @@ mod cache;
 mod changes;
 mod error;
 mod feed;
+mod journal;
 mod order;
 mod parsers;
+mod poison;
 mod priority;
 mod progress;
 mod shape;
@@ -26,9 +28,10 @@ mod writer;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Stopwatch;
-use crate::event::{Hash, Position};
+use crate::event::Position;
 use crate::limits;
 use crate::log::{EventChunk, LogReader};
+use crate::read_model::journal::ErrorPolicy;
 use crate::read_model::{Checkpoint, ReadModel, ReadModelError, Role};
 use crate::wasm::{CallError, Limits, Module};
 use applier::Applier;
@@ -37,7 +40,10 @@ use cache::FlushNumber;
 pub use error::ReplayError;
 use feed::Subscription;
 pub use feed::{Feed, FeedSettings};
+use journal::Journal;
+pub use journal::Undecided;
 use parsers::{Asks, Parser};
+pub use poison::{Decided, Remedy};
 use priority::Urgent;
 pub use progress::{Rate, eta_s};
 use tables::{SharedModel, Tables};
@@ -52,6 +58,8 @@ pub struct Settings {
     /// Smaller flushes never lay a read model out anew.
     pub rewrite_bytes_min: usize,
     pub limits: Limits,
+    /// What becomes of events that the module can't apply.
+    pub errors: ErrorPolicy,
 }
 
 impl Default for Settings {
@@ -62,6 +70,7 @@ impl Default for Settings {
             flush_interval: limits::FLUSH_INTERVAL,
             rewrite_bytes_min: limits::REWRITE_BYTES_MIN,
             limits: Limits::default(),
+            errors: ErrorPolicy::default(),
         }
     }
 }
@@ -82,6 +91,7 @@ pub struct Replay {
     tables: Arc<Mutex<Tables>>,
     writer: Writer,
     model: SharedModel,
+    journal: Journal,
     is_ready: bool,
     /// Held while readers of a ready version wait for events.
     urgent: Option<Urgent>,
@@ -104,7 +114,7 @@ impl Replay {
         feed: Arc<Feed>,
         runtime: tokio::runtime::Handle,
         module: &Module,
-        model: Box<dyn ReadModel>,
+        mut model: Box<dyn ReadModel>,
         settings: Settings,
     ) -> Result<Self, ReplayError> {
         let manifest = module.manifest();
@@ -121,7 +131,10 @@ impl Replay {
         }
         let asks = Asks::new(manifest);
         let alone = std::slice::from_ref(&asks);
-        let reader = log.reader(parsers::types_of(alone), parsers::parts_of(alone))?;
+        let journal = Journal::new(model.journal()?, settings.errors);
+        let mut parts = parsers::parts_of(alone);
+        parts.stream |= journal.asks_for_streams();
+        let reader = log.reader(parsers::types_of(alone), parts)?;
         let from_nothing = applied.position == 0;
         let is_ready = model.is_ready();
         let model: SharedModel = Arc::new(Mutex::new(model));
@@ -150,6 +163,7 @@ impl Replay {
             runtime,
             tables,
             model,
+            journal,
             is_ready,
             urgent: None,
             applied,
@@ -178,8 +192,8 @@ impl Replay {
     }
 
     /// Applies the next batch, up to and including `up_to`, and flushes when that is due. `up_to`
-    /// does not go back from one call to the next. When the module refuses an event, everything
-    /// before that event is flushed first.
+    /// does not go back from one call to the next. What becomes of an event that the module refuses is
+    /// the policy's to say; where the build stops, everything before that event is flushed first.
     pub fn advance(&mut self, up_to: Position) -> Result<(), ReplayError> {
         if self.applied.position >= up_to {
             return Ok(());
@@ -210,7 +224,7 @@ impl Replay {
         if let Some(ended) = self.writer.wait() {
             self.note(ended)?;
         }
-        if self.flushed != self.applied {
+        if self.flushed != self.applied || self.journal.has_changed() {
             let flush = self.freeze(is_last)?;
             let written = self.writer.write(flush);
             self.note(written)?;
@@ -261,6 +275,11 @@ impl Replay {
         if applied < self.alone_until {
             return None;
         }
+        // The feed knows nothing of streams.
+        if self.journal.has_parked() {
+            self.subscription = None;
+            return None;
+        }
         let read = self.feed.shared().settings;
         let is_far = up_to - applied >= read.distance_min && read.threads > 0;
         if self.subscription.is_none() && is_far {
@@ -273,6 +292,10 @@ impl Replay {
     }
 
     fn apply_read(&mut self, read: &feed::Read) -> Result<(), ReplayError> {
+        let window = self.applied.position + 1..=read.reached;
+        if self.journal.knows_any(window) {
+            return self.apply_alone(read.reached);
+        }
         if !read.batch.positions.is_empty() {
             match self.applier.apply(&read.batch) {
                 Ok(()) => {}
@@ -295,34 +318,19 @@ impl Replay {
             Some(_) => up_to.min(self.alone_until),
             None => up_to,
         };
+        self.check_room()?;
         self.reader
             .read(self.applied.position, up_to, &mut self.chunk)?;
-        match bisect::apply(&mut self.applier, &mut self.parser, &self.chunk) {
+        let aside = self.set_aside();
+        match bisect::apply(&mut self.applier, &mut self.parser, &self.chunk, &aside) {
             Ok(()) => {
                 let (position, log_hash) = (self.chunk.reached, self.chunk.reached_hash);
-                self.applied = Checkpoint { position, log_hash };
+                self.reach(Checkpoint { position, log_hash });
                 Ok(())
             }
             Err(bisect::Stopped::Host(source)) => Err(ReplayError::Rows { source }),
-            Err(bisect::Stopped::Module(blame)) => {
-                self.stop_before(blame.position())?;
-                Err(ReplayError::Module(blame))
-            }
+            Err(bisect::Stopped::Module(blame)) => self.refuse(blame),
         }
-    }
-
-    /// Keeps what came before the event that the module refused.
-    fn stop_before(&mut self, refused: Position) -> Result<(), ReplayError> {
-        let position = refused - 1;
-        if position > self.applied.position {
-            let log = &self.feed.shared().log;
-            let log_hash: Hash = self
-                .runtime
-                .block_on(log.hash_at(position))?
-                .ok_or(ReplayError::LogChanged { position })?;
-            self.applied = Checkpoint { position, log_hash };
-        }
-        self.flush()
     }
 
     fn flush_if_due(&mut self) -> Result<(), ReplayError> {
@@ -358,8 +366,10 @@ impl Replay {
         }
         self.since_flush = Stopwatch::start();
         self.flushes += 1;
+        let frozen = self.tables().freeze(self.flushes);
         Ok(Flush {
-            frozen: self.tables().freeze(self.flushes),
+            frozen,
+            journal: self.journal.take_changed(),
             is_last,
             checkpoint: self.applied,
             events_per_s: self.rate.events_per_s(),

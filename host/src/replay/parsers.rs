@@ -231,7 +231,7 @@ fn occurred_at(chunk: &EventChunk, sources: &[usize]) -> Column {
 }
 
 /// One text of a column, as the bytes the log holds.
-fn text(column: &TextColumn, row: usize) -> &[u8] {
+pub(super) fn text(column: &TextColumn, row: usize) -> &[u8] {
     let end = |row: usize| usize::try_from(column.ends[row]).expect("a usize holds a u32 here");
     let start = if row == 0 { 0 } else { end(row - 1) };
     &column.bytes[start..end(row)]

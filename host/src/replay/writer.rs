@@ -9,6 +9,7 @@ use super::cache::{FlushNumber, FrozenRow};
 use super::priority::Priority;
 use super::shape::Shape;
 use super::tables::SharedModel;
+use crate::read_model::journal::JournalEntry;
 use crate::read_model::{self, Checkpoint, ReadModel, ReadModelError, RowChange};
 
 /// Rows written between two looks at whether somebody more urgent waits.
@@ -41,6 +42,8 @@ pub(super) struct Written {
 /// One flush: what to write, and up to where that is everything.
 pub(super) struct Flush {
     pub(super) frozen: Frozen,
+    /// What changed in the journal.
+    pub(super) journal: Vec<JournalEntry>,
     /// The read model is made ready next.
     pub(super) is_last: bool,
     pub(super) checkpoint: Checkpoint,
@@ -151,6 +154,9 @@ fn write_all(
     for table in &flush.frozen.tables {
         write_table(model, table, give_way)?;
     }
+    if !flush.journal.is_empty() {
+        model.record(&flush.journal)?;
+    }
     model.commit(flush.checkpoint, flush.events_per_s)
 }
 
@@ -225,6 +231,7 @@ impl Flush {
         });
         read_model::Flush {
             tables: tables.collect(),
+            journal: &self.journal,
             is_last: self.is_last,
             checkpoint: self.checkpoint,
             events_per_s: self.events_per_s,

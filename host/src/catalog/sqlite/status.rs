@@ -7,6 +7,7 @@ use super::{Result, SqliteCatalog, doing};
 use crate::catalog::CatalogError;
 use crate::catalog::stored::parse_status;
 use crate::lifecycle::state::{Change, Status};
+use crate::read_model::journal::ErrorPolicy;
 
 pub(super) async fn change(
     catalog: &SqliteCatalog,
@@ -130,5 +131,25 @@ pub(super) async fn set_promote(
         .execute(&mut **transaction)
         .await
         .map_err(doing("note a promotion"))?;
+    Ok(())
+}
+
+pub(super) async fn set_errors(
+    transaction: &mut Transaction<'static, Sqlite>,
+    projection: &str,
+    version: &str,
+    errors: ErrorPolicy,
+) -> Result<()> {
+    sqlx::query(
+        "UPDATE versions SET on_error = ?, dead_letters_max = ?
+         WHERE projection = ? AND version = ?",
+    )
+    .bind(errors.on_error.word())
+    .bind(i64::try_from(errors.dead_letters_max).unwrap_or(i64::MAX))
+    .bind(projection)
+    .bind(version)
+    .execute(&mut **transaction)
+    .await
+    .map_err(doing("note what is done about errors"))?;
     Ok(())
 }

@@ -150,6 +150,7 @@ fn rewrite(
     with_changes(table, rows, changes, |changes| {
         let flush = Flush {
             tables: vec![(0, Box::new(changes.iter().copied()))],
+            journal: &[],
             checkpoint: at(position),
             is_last: false,
             events_per_s: 1.0,

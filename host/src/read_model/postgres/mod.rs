@@ -5,6 +5,7 @@
 
 mod digest;
 mod fault;
+mod journal;
 mod open;
 mod place;
 mod provenance;
@@ -28,6 +29,7 @@ use crate::clock::{self, Clock};
 use crate::digest::ContentDigest;
 use crate::limits::POSTGRES_WORK_TIMEOUT;
 use crate::postgres::Session;
+use crate::read_model::journal::JournalEntry;
 use crate::read_model::query::{QueryError, QueryLimits, RowSink};
 use crate::read_model::{
     Checkpoint, Flush, ModelName, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role,
@@ -104,6 +106,15 @@ impl PgReadModel {
         session
             .run(async |it| provenance::update_role(it, place, role).await)
             .map_err(writing)
+    }
+
+    /// The read model's journal, by position. Changes nothing.
+    pub fn journal(place: &SchemaPlace) -> Result<Vec<JournalEntry>, ReadModelError> {
+        let reading = |error| fault(&place.name(), Doing::Read, error);
+        let mut session = place.connect().map_err(reading)?;
+        session
+            .run(async |it| journal::read(it, place).await)
+            .map_err(reading)
     }
 
     /// The digest of the read model's tables and the position they stand at, in one snapshot.
@@ -306,6 +317,19 @@ impl ReadModel for PgReadModel {
 
     fn write(&mut self, changes: &[RowChange<'_>]) -> Result<(), ReadModelError> {
         self.write_changes(changes)
+    }
+
+    fn journal(&mut self) -> Result<Vec<JournalEntry>, ReadModelError> {
+        let place = self.place.clone();
+        self.run(Doing::Read, async |it| journal::read(it, &place).await)
+    }
+
+    fn record(&mut self, entries: &[JournalEntry]) -> Result<(), ReadModelError> {
+        self.begin()?;
+        let place = self.place.clone();
+        self.run(Doing::Write, async |it| {
+            journal::write(it, &place, entries).await
+        })
     }
 
     fn commit(&mut self, checkpoint: Checkpoint, events_per_s: f64) -> Result<(), ReadModelError> {

@@ -50,6 +50,11 @@ impl SchemaPlace {
         format!("{}.{TABLE}", self.quoted())
     }
 
+    /// The table of decisions about events that could not be applied.
+    pub(super) fn journal_table(&self) -> String {
+        format!("{}.retell_journal", self.quoted())
+    }
+
     /// The role that owns the schema and can touch nothing else.
     pub(super) fn owner(&self) -> String {
         quote(&self.schema)

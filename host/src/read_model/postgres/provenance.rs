@@ -3,6 +3,7 @@
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::fault::{Doing, fault};
+use super::journal;
 use super::place::SchemaPlace;
 use crate::postgres::{Failure, Timestamp, failure};
 use crate::read_model::{Checkpoint, Provenance, ReadModelError, ReadModelStatus, Role};
@@ -164,13 +165,16 @@ pub(super) async fn read(
         place.own_table()
     );
     let row = sqlx::query(AssertSqlSafe(sql))
-        .fetch_optional(connection)
+        .fetch_optional(&mut *connection)
         .await
         .map_err(|error| match failure(&error) {
             Failure::NoObject => not_ours("it has no table `retell_read_model` of this make"),
             _ => opening(error),
         })?
         .ok_or_else(|| not_ours("its table `retell_read_model` is empty"))?;
+    let open_entries = journal::count_open(connection, place)
+        .await
+        .map_err(opening)?;
     let status = || -> Result<ReadModelStatus, sqlx::Error> {
         let role: String = row.try_get(2)?;
         Ok(ReadModelStatus {
@@ -192,6 +196,7 @@ pub(super) async fn read(
             epoch: row.try_get::<i64, _>(11)?.cast_unsigned(),
             events_per_s: row.try_get(12)?,
             ready: row.try_get(13)?,
+            dead_letters: open_entries,
         })
     };
     status().map_err(|error| {

@@ -294,7 +294,7 @@ async fn relations(
          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
          LEFT JOIN pg_collation l ON l.oid = a.attcollation
          WHERE c.relnamespace = to_regnamespace(quote_ident($1))
-             AND c.relkind IN ('r', 'v', 'm', 'p')
+             AND c.relkind IN ('r', 'v', 'm', 'p') AND c.relname <> 'retell_journal'
          ORDER BY c.relname, a.attnum",
     )
     .bind(schema)

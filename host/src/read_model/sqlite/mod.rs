@@ -3,6 +3,7 @@
 mod digest;
 mod fault;
 mod guard;
+mod journal;
 mod modes;
 mod open;
 mod page_file;
@@ -27,6 +28,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::clock::{self, Clock};
 use crate::digest::ContentDigest;
+use crate::read_model::journal::JournalEntry;
 use crate::read_model::query::{QueryError, QueryLimits, RowSink};
 use crate::read_model::{
     Checkpoint, Flush, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role, RowChange,
@@ -105,6 +107,13 @@ impl SqliteReadModel {
             .execute(provenance::UPDATE_ROLE, [role.as_str()])
             .map_err(|error| fault(path, Doing::Write, error))?;
         Ok(())
+    }
+
+    /// The read model's journal, by position. Changes nothing.
+    pub fn journal(path: &Path) -> Result<Vec<JournalEntry>, ReadModelError> {
+        let connection = open::snapshot(path)?;
+        provenance::read(&connection, path)?;
+        journal::read(&connection).map_err(|error| fault(path, Doing::Read, error))
     }
 
     /// The digest of the read model's tables and the position they stand at, in one snapshot.
@@ -298,6 +307,16 @@ impl ReadModel for SqliteReadModel {
 
     fn write(&mut self, changes: &[RowChange<'_>]) -> Result<(), ReadModelError> {
         self.write_changes(changes)
+    }
+
+    fn journal(&mut self) -> Result<Vec<JournalEntry>, ReadModelError> {
+        journal::read(&self.connection).map_err(|error| self.fault(Doing::Read, error))
+    }
+
+    fn record(&mut self, entries: &[JournalEntry]) -> Result<(), ReadModelError> {
+        self.change_in_place()?;
+        self.begin()?;
+        journal::write(&self.connection, entries).map_err(|error| self.fault(Doing::Write, error))
     }
 
     fn commit(&mut self, checkpoint: Checkpoint, events_per_s: f64) -> Result<(), ReadModelError> {

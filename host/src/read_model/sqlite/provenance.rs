@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::{Doing, fault};
+use super::journal;
 use crate::event::Hash;
 use crate::read_model::{Checkpoint, Provenance, ReadModelError, ReadModelStatus, Role};
 
@@ -116,6 +117,8 @@ pub(super) fn read(connection: &Connection, path: &Path) -> Result<Stored, ReadM
     if !has_table(connection, TABLE).map_err(|error| fault(path, Doing::Open, error))? {
         return Err(not_ours("it has no table `retell_read_model`"));
     }
+    let open_entries =
+        journal::count_open(connection).map_err(|error| fault(path, Doing::Open, error))?;
     connection
         .query_row(SELECT, [], |row| {
             let role: String = row.get(2)?;
@@ -140,6 +143,7 @@ pub(super) fn read(connection: &Connection, path: &Path) -> Result<Stored, ReadM
                     epoch: row.get::<_, i64>(11)?.cast_unsigned(),
                     events_per_s: row.get(12)?,
                     ready: row.get(13)?,
+                    dead_letters: open_entries,
                 },
                 unsynced_boot: row.get(14)?,
             })

@@ -21,7 +21,7 @@ use super::fault::{Doing, fault, io_fault};
 use super::guard::Guard;
 use super::page_file::PageFile;
 use super::schema::TableSql;
-use super::{SqliteReadModel, modes, open, provenance};
+use super::{SqliteReadModel, journal, modes, open, provenance};
 use crate::limits;
 use crate::read_model::{Changes, Checkpoint, Flush, ReadModelError};
 use crate::sqlite_format::DatabasePages;
@@ -153,7 +153,12 @@ impl SqliteReadModel {
                 let (checkpoint, rate) = (flush.checkpoint, flush.events_per_s);
                 provenance::update_checkpoint(&connection, checkpoint, now_us, rate)
             });
-        noted.map_err(|error| fault(path, Doing::Commit, error))
+        noted.map_err(|error| fault(path, Doing::Commit, error))?;
+        let kept =
+            journal::read(&self.connection).map_err(|error| self.fault(Doing::Read, error))?;
+        journal::write(&connection, &kept)
+            .and_then(|()| journal::write(&connection, flush.journal))
+            .map_err(|error| fault(path, Doing::Commit, error))
     }
 }
 

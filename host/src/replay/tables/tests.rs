@@ -99,6 +99,7 @@ impl Bench {
         self.flushes += 1;
         self.frozen = Some(Flush {
             frozen: self.tables.freeze(self.flushes),
+            journal: Vec::new(),
             checkpoint: Checkpoint {
                 position: self.flushes.into(),
                 log_hash: [0; 32],

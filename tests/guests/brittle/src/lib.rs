@@ -9,11 +9,11 @@ enum Notes<'a> {
         title: &'a str,
         stars: i64,
     },
-    /// `panic`, `refuse`, `loop`, `recurse` or `hoard`.
+    /// `panic`, `refuse`, `loop`, `recurse`, `hoard`, or `needs ID`: refuse while that note is missing.
     Misbehaved { how: &'a str },
 }
 
-#[derive(Table)]
+#[derive(Table, Clone)]
 struct Note {
     #[key]
     id: String,
@@ -29,8 +29,20 @@ fn project(event: Notes<'_>, _meta: &Meta, db: &mut Db) -> Result<()> {
             title: title.to_owned(),
             stars,
         }),
-        Notes::Misbehaved { how } => misbehave(how),
+        Notes::Misbehaved { how } => match how.strip_prefix("needs ") {
+            Some(id) => need(id, db),
+            None => misbehave(how),
+        },
     }
+}
+
+/// Gives the note one star more.
+fn need(id: &str, db: &mut Db) -> Result<()> {
+    let Some(mut note) = db.get::<Note>(id)?.cloned() else {
+        bail!("there is no note {id}");
+    };
+    note.stars += 1;
+    db.put(note)
 }
 
 fn misbehave(how: &str) -> Result<()> {

@@ -39,6 +39,7 @@ fn write(model: &mut dyn ReadModel, position: u64) -> Result<(), ReadModelError>
     if model.is_to_be_rewritten(1 << 20)? {
         let flush = Flush {
             tables: vec![(0, Box::new(packed.iter().copied()))],
+            journal: &[],
             checkpoint: at(position),
             is_last: false,
             events_per_s: 0.0,

@@ -5,7 +5,8 @@ use retell_contract::value::Value;
 use retell_contract::{encode_key, encode_row};
 
 use super::{Folder, SqliteReadModel};
-use crate::read_model::conformance::{Place, at, people, provenance, put};
+use crate::read_model::conformance::{Place, at, entry, people, provenance, put};
+use crate::read_model::journal::Decision;
 use crate::read_model::sqlite::open;
 use crate::read_model::{Flush, ReadModel, ReadModelError, Role, RowChange};
 
@@ -36,6 +37,7 @@ fn rewrite(
     };
     model.rewrite(Flush {
         tables: vec![(0, Box::new([change].into_iter()))],
+        journal: &[],
         checkpoint: at(model.checkpoint().position + 1),
         is_last: false,
         events_per_s: 0.0,
@@ -60,6 +62,30 @@ fn a_rewrite_keeps_the_role_and_its_readers_see_it() {
     model.commit(at(2), 0.0).expect("commits");
     assert!(!model.is_to_be_rewritten(1 << 20).expect("says so"));
     assert_eq!(reader.get_many(0, &[&visit.0]).expect("reads").len(), 1);
+}
+
+#[test]
+fn a_rewrite_keeps_the_journal() {
+    let folder = Folder::new();
+    let (mut model, _, visit) = rewritable(&folder);
+    let (first, second) = (
+        entry(1, Decision::Skipped, true),
+        entry(2, Decision::Skipped, true),
+    );
+    for entry in [&first, &second] {
+        model
+            .rewrite(Flush {
+                tables: Vec::new(),
+                journal: std::slice::from_ref(entry),
+                checkpoint: at(entry.position),
+                is_last: false,
+                events_per_s: 0.0,
+            })
+            .expect("rewrites");
+    }
+    rewrite(&mut *model, &visit, true).expect("rewrites");
+    assert_eq!(model.journal().expect("reads"), [first, second]);
+    assert_eq!(folder.status().expect("is there").dead_letters, 2);
 }
 
 #[test]
@@ -126,6 +152,7 @@ fn a_taker_that_waits_for_a_rewrite_takes_over_what_comes_of_it() {
             });
             old.rewrite(Flush {
                 tables: vec![(0, Box::new(changes))],
+                journal: &[],
                 checkpoint: at(2),
                 is_last: false,
                 events_per_s: 0.0,
@@ -176,6 +203,7 @@ fn the_last_rewrite_leaves_a_file_that_is_changed_in_place() {
     model
         .rewrite(Flush {
             tables: vec![(0, Box::new([change].into_iter()))],
+            journal: &[],
             is_last: true,
             checkpoint: at(1),
             events_per_s: 0.0,

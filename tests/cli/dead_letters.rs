@@ -1,0 +1,261 @@
+//! Events that a module can't apply: what the deployer chose is done, everything is on record, and an
+//! operator decides about the rest.
+
+use serde_json::{Value, json};
+
+use crate::instance::Instance;
+
+fn note(stream: &str, id: &str) -> Value {
+    json!({ "stream": stream, "type": "NoteAdded", "data": { "id": id, "title": "T", "stars": 1 } })
+}
+
+fn misbehave(stream: &str, how: &str) -> Value {
+    json!({ "stream": stream, "type": "Misbehaved", "data": { "how": how } })
+}
+
+fn instance(events: &[Value]) -> Instance {
+    let it = Instance::new();
+    append(&it, events);
+    let module = std::fs::read(crate::support::guest("brittle")).expect("the guest was built");
+    it.write("notes.wasm", module);
+    it
+}
+
+fn append(it: &Instance, events: &[Value]) {
+    let lines: Vec<String> = events.iter().map(Value::to_string).collect();
+    it.write("events.ndjson", lines.join("\n"));
+    it.ok(&["append", "-q", "events.ndjson"]);
+}
+
+/// Position and decision of everything on record.
+fn journal(it: &Instance) -> Vec<(u64, String)> {
+    let listed = it.json(&["dead-letters", "notes@1.0.0"]);
+    let lines = listed.as_array().expect("a list").iter();
+    lines
+        .map(|line| {
+            let decision = line["decision"].as_str().expect("a word");
+            (
+                line["position"].as_u64().expect("a number"),
+                decision.to_owned(),
+            )
+        })
+        .collect()
+}
+
+/// `id:stars` of all notes.
+fn notes(it: &Instance) -> String {
+    let sql = "SELECT group_concat(id || ':' || stars, ' ') AS notes FROM (SELECT * FROM note ORDER BY id)";
+    let rows = it.json(&["query", "notes@1.0.0", sql]);
+    rows[0]["notes"].as_str().unwrap_or_default().to_owned()
+}
+
+fn words(expected: &[(u64, &str)]) -> Vec<(u64, String)> {
+    let expected = expected.iter();
+    expected
+        .map(|(at, word)| (*at, (*word).to_owned()))
+        .collect()
+}
+
+#[test]
+fn by_default_a_version_stops_before_the_event_until_somebody_decides() {
+    let events = [
+        note("a", "1"),
+        misbehave("b", "panic"),
+        note("c", "2"),
+        misbehave("d", "fly"),
+        note("e", "3"),
+    ];
+    let it = instance(&events);
+    let said = it.shows(&["deploy", "-q", "notes.wasm"]);
+    assert!(said.contains("retell dead-letters notes@1.0.0"), "{said}");
+    let listed = it.json(&["dead-letters", "notes@1.0.0"]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(1));
+    let dead = &listed[0];
+    assert_eq!(dead["position"], 2);
+    assert_eq!(dead["decision"], "waiting");
+    assert_eq!(
+        (&dead["stream"], &dead["type"]),
+        (&json!("b"), &json!("Misbehaved"))
+    );
+    assert_eq!(dead["excerpt"], r#"{"how":"panic"}"#);
+    let reason = dead["reason"].as_str().expect("a text");
+    assert!(reason.contains("this note is torn"), "{reason}");
+    assert_eq!(it.version("notes@1.0.0")["dead_letters"], 1);
+
+    let again = it.says(&["dead-letters", "notes@1.0.0", "retry", "2"]);
+    assert!(again.starts_with("exit 1\n"), "{again}");
+    assert!(again.contains("this note is torn"), "{again}");
+    assert_eq!(it.version("notes@1.0.0")["halt"], "failed");
+
+    it.ok(&["dead-letters", "notes@1.0.0", "skip", "2"]);
+    assert_eq!(it.version("notes@1.0.0")["halt"], "none");
+    let caught_up = it.says(&["catch-up"]);
+    assert!(caught_up.contains("a note can't fly"), "{caught_up}");
+    assert_eq!(journal(&it), words(&[(2, "skipped"), (4, "waiting")]));
+    it.ok(&["dead-letters", "notes@1.0.0", "skip", "4"]);
+    it.ok(&["catch-up", "-q"]);
+    assert_eq!(notes(&it), "1:1 2:1 3:1");
+    assert_eq!(journal(&it), words(&[(2, "skipped"), (4, "skipped")]));
+
+    for (args, says) in [
+        (["skip", "4"], "event 4 is skipped already"),
+        (["skip", "3"], "event 3 is not among the dead letters"),
+        (["retry", "99"], "event 99 is not among the dead letters"),
+    ] {
+        let said = it.says(&["dead-letters", "notes@1.0.0", args[0], args[1]]);
+        assert!(said.starts_with("exit 3\n"), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
+    assert_eq!(it.version("notes@1.0.0")["halt"], "none");
+}
+
+#[test]
+fn what_is_skipped_is_counted_told_and_in_the_way_of_a_promotion() {
+    let events = [
+        misbehave("a", "panic"),
+        note("b", "1"),
+        misbehave("c", "fly"),
+        note("d", "2"),
+        misbehave("e", "swim"),
+    ];
+    let it = instance(&events);
+    let deployed = it.says(&[
+        "deploy",
+        "-q",
+        "notes.wasm",
+        "--on-error",
+        "skip",
+        "--promote",
+    ]);
+    assert!(deployed.starts_with("exit 3\n"), "{deployed}");
+    assert!(deployed.contains("misses 3 events"), "{deployed}");
+    let version = it.version("notes@1.0.0");
+    assert_eq!(
+        (
+            &version["state"],
+            &version["role"],
+            &version["dead_letters"]
+        ),
+        (&json!("ready"), &json!("none"), &json!(3))
+    );
+    assert_eq!(notes(&it), "1:1 2:1");
+    assert!(it.says(&["status"]).contains("misses 3 events"));
+    it.ok(&["promote", "-q", "notes@1.0.0", "--accept-dead-letters"]);
+    let waited = it.json(&["wait", "notes", "--position", "3"]);
+    assert_eq!(waited["missing"], "skipped");
+    let waited = it.json(&["wait", "notes", "--position", "2"]);
+    assert_eq!(waited["missing"], Value::Null);
+    // A new build decides anew.
+    it.ok(&["replay", "-q", "notes@1.0.0"]);
+    assert_eq!(journal(&it).len(), 3);
+}
+
+#[test]
+fn no_more_are_skipped_than_the_deployer_allows() {
+    let it = instance(&[
+        misbehave("a", "panic"),
+        misbehave("a", "fly"),
+        misbehave("a", "swim"),
+    ]);
+    let skip = ["--on-error", "skip", "--dead-letters-max"];
+    let deployed = it.says(&[&["deploy", "-q", "notes.wasm"][..], &skip, &["2"]].concat());
+    assert!(deployed.starts_with("exit 1\n"), "{deployed}");
+    assert!(
+        deployed.contains("`--dead-letters-max` allows"),
+        "{deployed}"
+    );
+    let decided = words(&[(1, "skipped"), (2, "skipped"), (3, "waiting")]);
+    assert_eq!(journal(&it), decided);
+    // More are allowed: it goes on.
+    it.says(
+        &[
+            &["deploy", "-q", "notes.wasm", "--no-wait"][..],
+            &skip,
+            &["3"],
+        ]
+        .concat(),
+    );
+    it.ok(&["resume", "-q", "notes@1.0.0"]);
+    it.ok(&["catch-up", "-q"]);
+    assert_eq!(journal(&it)[2], (3, "skipped".to_owned()));
+}
+
+#[test]
+fn a_parked_stream_waits_in_order_while_the_rest_goes_on() {
+    let events = [
+        note("a", "1"),
+        misbehave("b", "needs 9"),
+        note("b", "2"),
+        note("c", "3"),
+        misbehave("b", "needs 2"),
+        misbehave("d", "fly"),
+        note("d", "4"),
+    ];
+    let it = instance(&events);
+    it.ok(&["deploy", "-q", "notes.wasm", "--on-error", "park-stream"]);
+    assert_eq!(notes(&it), "1:1 3:1");
+    let parked = [2, 3, 5, 6, 7].map(|at| (at, "parked"));
+    assert_eq!(journal(&it), words(&parked));
+    assert_eq!(it.version("notes@1.0.0")["checkpoint"], 7);
+
+    let behind = it.says(&["dead-letters", "notes@1.0.0", "retry", "3"]);
+    assert!(behind.starts_with("exit 3\n"), "{behind}");
+    assert!(behind.contains("parked behind event 2"), "{behind}");
+    let failed = it.says(&["dead-letters", "notes@1.0.0", "retry", "2"]);
+    assert!(failed.starts_with("exit 1\n"), "{failed}");
+    assert!(failed.contains("there is no note 9"), "{failed}");
+
+    // What comes later of a parked stream is parked; what the first one needs comes in another.
+    append(&it, &[note("b", "5"), note("e", "9")]);
+    it.ok(&["catch-up", "-q"]);
+    assert_eq!(notes(&it), "1:1 3:1 9:1");
+    let retried = it.json(&["dead-letters", "notes@1.0.0", "retry", "2"]);
+    assert_eq!(retried["applied"], 4);
+    assert_eq!(notes(&it), "1:1 2:2 3:1 5:1 9:2");
+    let skipped = it.json(&["dead-letters", "notes@1.0.0", "skip", "6"]);
+    assert_eq!(skipped["applied"], 1);
+    assert_eq!(notes(&it), "1:1 2:2 3:1 4:1 5:1 9:2");
+    let listed = it.json(&["dead-letters", "notes@1.0.0"]);
+    let first = &listed[0];
+    assert_eq!(
+        (&first["decision"], &first["retried_after"]),
+        (&json!("retried"), &json!(9))
+    );
+    assert_eq!(
+        it.version("notes@1.0.0")["dead_letters"],
+        1,
+        "the skipped one"
+    );
+    // The stream is as any other again.
+    append(&it, &[note("b", "6")]);
+    it.ok(&["catch-up", "-q"]);
+    assert!(notes(&it).contains("6:1"));
+}
+
+#[test]
+fn a_running_host_goes_on_with_what_is_decided() {
+    let it = instance(&[note("a", "1")]);
+    it.ok(&[
+        "deploy",
+        "-q",
+        "notes.wasm",
+        "--on-error",
+        "park-stream",
+        "--promote",
+    ]);
+    let host = crate::serve::Serving::begin(&it);
+    append(
+        &it,
+        &[misbehave("b", "needs 2"), note("b", "3"), note("c", "2")],
+    );
+    let waited = it.json(&["wait", "notes", "--position", "3"]);
+    assert_eq!(waited["missing"], "parked");
+    it.ok(&["wait", "notes", "--position", "4"]);
+    assert_eq!(notes(&it), "1:1 2:1");
+    it.ok(&["dead-letters", "notes@1.0.0", "retry", "2"]);
+    assert_eq!(notes(&it), "1:1 2:2 3:1");
+    append(&it, &[note("b", "4")]);
+    it.ok(&["wait", "notes", "--position", "5"]);
+    assert_eq!(notes(&it), "1:1 2:2 3:1 4:1");
+    drop(host);
+}
