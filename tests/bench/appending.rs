@@ -13,7 +13,7 @@ use retell::limits::IMPORT_BATCH_LINES;
 use retell::log::OpenMode;
 use retell::log::ndjson::{self, Input};
 use retell::log::sqlite::SqliteLog;
-use retell::log::{AppendRequest, EventLog};
+use retell::log::{AppendRequest, EventLog, unwatched};
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 
@@ -38,7 +38,7 @@ pub(crate) fn import(bench: &Bench, count: u64) -> anyhow::Result<[Times; 2]> {
         times[0].add(began.elapsed());
         ensure!(imported.appended == lines, "{imported:?}");
         if turn == 0 {
-            check(&log, lines)?;
+            check(bench, &log, lines)?;
             same_events(&path, count)?;
         }
         let like = open_log(&path)?;
@@ -74,7 +74,7 @@ pub(crate) fn appends(bench: &Bench, count: u64, each: usize) -> anyhow::Result<
             .runtime
             .block_on(append_together(&log, &before[..total]))?;
         times[0].add_share(began.elapsed(), total as u64);
-        check(&log, (before.len() + total) as u64)?;
+        check(bench, &log, (before.len() + total) as u64)?;
 
         let like = open_log(&path)?;
         let rows = raw_log::rows(&like)?;
@@ -116,8 +116,9 @@ fn new_log(bench: &Bench, path: &Path) -> anyhow::Result<SqliteLog> {
 }
 
 /// Everything is there, and the hash chain is whole.
-fn check(log: &SqliteLog, events: u64) -> anyhow::Result<()> {
-    match log.verify_chain()? {
+fn check(bench: &Bench, log: &SqliteLog, events: u64) -> anyhow::Result<()> {
+    let check = bench.runtime.block_on(log.check_chain(unwatched()))?;
+    match check.into_result() {
         Ok(head) if head.position == events => Ok(()),
         Ok(head) => bail!("{} events instead of {events}", head.position),
         Err(position) => bail!("the chain is broken at {position}"),

@@ -16,6 +16,7 @@ mod tree;
 
 mod append;
 mod build;
+mod check;
 mod content;
 mod dead_letters;
 mod deploy;

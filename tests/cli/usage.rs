@@ -2,10 +2,11 @@
 
 use crate::instance::Instance;
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 23] = [
     "append",
     "build",
     "catch-up",
+    "check",
     "completions",
     "dead-letters",
     "deploy",
@@ -42,6 +43,7 @@ fn all_commands_are_listed() {
       events        Print the events of the log, one a line, as JSON that `append` accepts again
       build         Compile a projection crate into a component that `retell deploy` takes
       catch-up      Bring versions to the head of the log, then return
+      check         Check that the log is whole: walk along its hash chain, event by event
       completions   Print a completion script for a shell
       dead-letters  Show the events that a version could not apply, or decide about one of them
       deploy        Deploy a module: register it, replay the log into a fresh read model, and switch if asked to

@@ -2,6 +2,7 @@
 
 mod append;
 mod build;
+mod check;
 mod dead_letters;
 mod deploy;
 mod digest;
@@ -59,6 +60,7 @@ enum Command {
     Events(events::Args),
     Build(build::Args),
     CatchUp(replay::CatchUp),
+    Check(check::Args),
     Completions(Completions),
     DeadLetters(dead_letters::Args),
     Deploy(deploy::Args),
@@ -156,6 +158,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Events(args) => events::run(args, context).await,
         Command::Build(args) => build::run(args, context).await,
         Command::CatchUp(args) => replay::catch_up(args, context).await,
+        Command::Check(args) => check::run(args, context).await,
         Command::Completions(args) => {
             let (mut command, mut out) = (grammar(), std::io::stdout());
             clap_complete::generate(args.shell, &mut command, "retell", &mut out);

@@ -207,7 +207,7 @@ impl LogError {
                 "run it again: events that have ids are not appended twice".to_owned()
             }
             Self::Corrupt { .. } => {
-                "restore it from a backup; `sqlite3 FILE 'PRAGMA integrity_check'` says more"
+                "restore it from a backup; `retell check` says up to which event it is whole"
                     .to_owned()
             }
             Self::Shorter { .. } => {

@@ -13,6 +13,7 @@
 
 pub mod chain;
 mod check;
+mod check_chain;
 mod cloudevents;
 #[cfg(test)]
 mod conformance;
@@ -34,6 +35,7 @@ use async_trait::async_trait;
 pub use retell_contract::columns::TextColumn;
 
 pub use crate::event::{Hash, NewEvent, Position, StoredEvent};
+pub use check_chain::{ChainCheck, ChainFault, ChainProgress, unwatched};
 pub use error::{Cause, LogError, LogName};
 pub use postgres::RoleKind;
 pub use sealed::SealedEvent;
@@ -157,6 +159,10 @@ pub trait EventLog: Send + Sync {
         after: Position,
         limit: usize,
     ) -> Result<Vec<StoredEvent>, LogError>;
+
+    /// Walks along the hash chain from the first event, and says how far everything follows from what
+    /// came before. Reads the whole log.
+    async fn check_chain(&self, progress: ChainProgress) -> Result<ChainCheck, LogError>;
 
     /// A reader for replaying: blocking, for a thread of its own.
     fn reader(

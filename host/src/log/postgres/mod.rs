@@ -28,8 +28,9 @@ use super::check::admit;
 use super::follow::Signal;
 use super::group_commit::GroupCommit;
 use super::{
-    AppendRequest, Appended, Drained, EnvelopeParts, EventFilter, EventLog, Head, ImportPlan,
-    ImportProgress, LogError, LogImport, LogName, LogReader, LogWatch, OpenMode, TypeFilter, chain,
+    AppendRequest, Appended, ChainCheck, ChainProgress, Drained, EnvelopeParts, EventFilter,
+    EventLog, Head, ImportPlan, ImportProgress, LogError, LogImport, LogName, LogReader, LogWatch,
+    OpenMode, TypeFilter, chain,
 };
 use crate::clock::{self, Clock};
 use crate::event::{Hash, NewEvent, Position, StoredEvent};
@@ -119,12 +120,6 @@ impl PgLog {
         open::admit_role(&self.shared.place.name, &self.shared.pool, role, kind).await
     }
 
-    /// Recomputes the hash chain over the whole log. Gives the head, or the first position that does
-    /// not fit.
-    pub async fn verify_chain(&self) -> Result<Result<Head, Position>, LogError> {
-        verify::verify_chain(&self.shared).await
-    }
-
     fn thread_is_gone(&self, doing: &'static str) -> LogError {
         LogError::Storage {
             log: self.shared.place.name.clone(),
@@ -167,6 +162,12 @@ impl EventLog for PgLog {
 
     async fn hash_at(&self, position: Position) -> Result<Option<Hash>, LogError> {
         query::hash_at(&self.shared, position).await
+    }
+
+    async fn check_chain(&self, progress: ChainProgress) -> Result<ChainCheck, LogError> {
+        verify::check_chain(&self.shared, progress)
+            .await
+            .map_err(|error| self.shared.place.explain("checking the hash chain", error))
     }
 
     async fn events(

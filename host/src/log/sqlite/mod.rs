@@ -28,8 +28,9 @@ use super::check::admit;
 use super::follow::Signal;
 use super::group_commit::GroupCommit;
 use super::{
-    AppendRequest, Appended, EnvelopeParts, EventFilter, EventLog, Head, ImportPlan,
-    ImportProgress, LogError, LogImport, LogReader, LogWatch, OpenMode, TypeFilter, chain,
+    AppendRequest, Appended, ChainCheck, ChainProgress, EnvelopeParts, EventFilter, EventLog, Head,
+    ImportPlan, ImportProgress, LogError, LogImport, LogReader, LogWatch, OpenMode, TypeFilter,
+    chain,
 };
 use crate::clock::{self, Clock};
 use crate::event::{Hash, NewEvent, Position, StoredEvent};
@@ -98,10 +99,10 @@ impl SqliteLog {
         self.prepared
     }
 
-    /// Recomputes the hash chain over the whole log; blocking. Gives the head, or the first
-    /// position that does not fit.
-    pub fn verify_chain(&self) -> Result<Result<Head, Position>, LogError> {
-        verify::verify_chain(&self.shared)
+    /// Walks along the hash chain of a log that may be too damaged to be opened; blocking. See
+    /// [`EventLog::check_chain`].
+    pub fn check_file(path: &Path, progress: ChainProgress) -> Result<ChainCheck, LogError> {
+        verify::check_chain(path, progress)
     }
 
     /// Runs blocking work off the async threads.
@@ -162,6 +163,11 @@ impl EventLog for SqliteLog {
 
     async fn hash_at(&self, position: Position) -> Result<Option<Hash>, LogError> {
         self.blocking(move |shared| query::hash_at(shared, &shared.reader(), position))
+            .await
+    }
+
+    async fn check_chain(&self, progress: ChainProgress) -> Result<ChainCheck, LogError> {
+        self.blocking(move |shared| verify::check_chain(&shared.path, progress))
             .await
     }
 

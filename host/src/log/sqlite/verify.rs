@@ -1,21 +1,55 @@
 //! Recomputing the hash chain.
 
-use rusqlite::Connection;
+use std::path::Path;
 
-use super::Shared;
-use super::connection::open_reader;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
+
 use super::errors::explain;
-use crate::event::Position;
-use crate::log::{Head, LogError, chain};
+use crate::event::{Hash, Position};
+use crate::limits::LOG_BUSY_TIMEOUT;
+use crate::log::check_chain::Walk;
+use crate::log::{ChainCheck, ChainFault, ChainProgress, Head, LogError, chain};
 
-/// Walks the whole log. `Err(position)` is the first event whose position, revision order or hash
-/// does not follow from what came before.
-pub(super) fn verify_chain(shared: &Shared) -> Result<Result<Head, Position>, LogError> {
-    let walk = || walk(shared, &open_reader(&shared.path)?);
-    walk().map_err(|error| explain(&shared.path, "verifying the hash chain", error))
+/// Walks the whole log; a file that is whole as a chain is then looked through for the rest: its
+/// indexes, by which readers find events.
+pub(super) fn check_chain(path: &Path, progress: ChainProgress) -> Result<ChainCheck, LogError> {
+    let explained = |error| explain(path, "checking the hash chain", error);
+    let connection = connect(path).map_err(explained)?;
+    let mut check = walk(&connection, progress).map_err(explained)?;
+    if check.fault.is_none() {
+        let message = what_is_damaged(&connection).map_err(explained)?;
+        check.fault = message.map(|message| ChainFault::Storage { message });
+    }
+    Ok(check)
 }
 
-fn walk(shared: &Shared, connection: &Connection) -> rusqlite::Result<Result<Head, Position>> {
+/// A connection that also reads what is left of a file whose end is gone, which SQLite refuses to look
+/// into otherwise.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(LOG_BUSY_TIMEOUT)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, true)?;
+    Ok(connection)
+}
+
+fn walk(connection: &Connection, progress: ChainProgress) -> rusqlite::Result<ChainCheck> {
+    let sql = "SELECT log_id, position, hash FROM log_head";
+    let read = connection.query_row(sql, [], |row| {
+        let noted = Head {
+            position: row.get(1)?,
+            hash: row.get(2)?,
+        };
+        Ok((row.get::<_, String>(0)?, noted))
+    });
+    let (log_id, noted) = match read {
+        Ok(read) => read,
+        Err(error) if is_damage(&error) => return Ok(Walk::impossible(error.to_string())),
+        Err(error) => return Err(error),
+    };
+    let mut walk = Walk::new(chain::first_previous(&log_id), noted, progress);
     let mut statement = connection.prepare(
         "SELECT position, stream, revision, id, type, occurred_at, recorded_at, subject, key_id,
                 salt, metadata, payload, hash
@@ -23,34 +57,74 @@ fn walk(shared: &Shared, connection: &Connection) -> rusqlite::Result<Result<Hea
     )?;
     let mut rows = statement.query([])?;
     let mut buffer = Vec::new();
-    let mut head = Head {
-        position: 0,
-        hash: shared.first_previous,
-    };
-    while let Some(row) = rows.next()? {
-        let salt: [u8; chain::SALT_BYTES] = row.get(9)?;
-        let expected = head.position + 1;
-        let link = chain::Link {
-            position: row.get(0)?,
-            stream: row.get_ref(1)?.as_str()?,
-            revision: row.get(2)?,
-            id: row.get_ref(3)?.as_str()?,
-            event_type: row.get_ref(4)?.as_str()?,
-            occurred_at: row.get(5)?,
-            recorded_at: row.get(6)?,
-            subject: row.get_ref(7)?.as_str_or_null()?,
-            key_id: row.get_ref(8)?.as_str_or_null()?,
-            metadata_digest: &chain::content_digest(&salt, row.get_ref(10)?.as_str_or_null()?),
-            payload_digest: &chain::content_digest(&salt, row.get_ref(11)?.as_str_or_null()?),
+    loop {
+        let read = match rows.next() {
+            Ok(None) => break,
+            Ok(Some(row)) => link(row, walk.hash(), &mut buffer),
+            Err(error) => Err(error),
         };
-        let hash = chain::link(&head.hash, &link, &mut buffer);
-        if link.position != expected || hash != row.get::<_, [u8; 32]>(12)? {
-            return Ok(Err(expected));
+        match read {
+            Ok((position, computed, stored)) => {
+                if !walk.step(position, computed, stored) {
+                    break;
+                }
+            }
+            Err(error) if is_damage(&error) => {
+                walk.unreadable(error.to_string());
+                break;
+            }
+            Err(error) => return Err(error),
         }
-        head = Head {
-            position: expected,
-            hash,
-        };
     }
-    Ok(Ok(head))
+    Ok(walk.end())
+}
+
+/// An event's position, the hash that follows for it, and the one it has.
+fn link(
+    row: &Row<'_>,
+    previous: &Hash,
+    buffer: &mut Vec<u8>,
+) -> rusqlite::Result<(Position, Hash, Hash)> {
+    let salt: [u8; chain::SALT_BYTES] = row.get(9)?;
+    let link = chain::Link {
+        position: row.get(0)?,
+        stream: row.get_ref(1)?.as_str()?,
+        revision: row.get(2)?,
+        id: row.get_ref(3)?.as_str()?,
+        event_type: row.get_ref(4)?.as_str()?,
+        occurred_at: row.get(5)?,
+        recorded_at: row.get(6)?,
+        subject: row.get_ref(7)?.as_str_or_null()?,
+        key_id: row.get_ref(8)?.as_str_or_null()?,
+        metadata_digest: &chain::content_digest(&salt, row.get_ref(10)?.as_str_or_null()?),
+        payload_digest: &chain::content_digest(&salt, row.get_ref(11)?.as_str_or_null()?),
+    };
+    let hash = chain::link(previous, &link, buffer);
+    Ok((link.position, hash, row.get(12)?))
+}
+
+/// Whether the file holds something that no log does, in contrast to a file that can't be read now.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => matches!(
+            failure.code,
+            ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::SystemIoFailure
+                // A table is gone.
+                | ErrorCode::Unknown
+        ),
+        _ => true,
+    }
+}
+
+fn what_is_damaged(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let found: rusqlite::Result<String> =
+        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0));
+    match found {
+        Ok(found) if found == "ok" => Ok(None),
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_damage(&error) => Ok(Some(error.to_string())),
+        Err(error) => Err(error),
+    }
 }

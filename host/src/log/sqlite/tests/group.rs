@@ -2,6 +2,7 @@
 
 use super::{Folder, SqliteLog};
 use crate::event::NewEvent;
+use crate::log::EventLog as _;
 use crate::log::check::{Admitted, admit};
 use crate::log::conformance::{event, everything, with_id};
 use crate::log::group_commit::AppendGroup;
@@ -78,5 +79,13 @@ async fn a_refused_request_leaves_no_trace_in_its_group() {
         stored,
         expected.map(|(s, r, d)| (s.to_owned(), r, d.to_owned()))
     );
-    assert_eq!(log.verify_chain().unwrap().unwrap().position, 6);
+    assert_eq!(
+        log.check_chain(crate::log::unwatched())
+            .await
+            .unwrap()
+            .into_result()
+            .unwrap()
+            .position,
+        6
+    );
 }

@@ -1,0 +1,125 @@
+//! `retell check`: whether the log is whole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::Context;
+use super::events::hex;
+use super::printer::Failed;
+use super::progress::thousands;
+use super::session;
+use crate::config::LogPlace;
+use crate::event::Position;
+use crate::log::sqlite::SqliteLog;
+use crate::log::{ChainFault, ChainProgress, LogError, OpenMode, unwatched};
+
+/// Check that the log is whole: walk along its hash chain, event by event
+///
+/// Every event's hash covers the event and the hash before it, so an event that was changed, removed
+/// or damaged shows, and so does a log that was put together from two. It reads the whole log and
+/// changes nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  retell check\n\n\
+    With --json: {\"whole_up_to\",\"hash\",\"fault\"}; exit code 1 where there is a fault")]
+pub(crate) struct Args {}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    /// Everything up to here is whole.
+    whole_up_to: Position,
+    /// Of the log up to there, hexadecimal.
+    hash: String,
+    /// The first thing that does not fit.
+    fault: Option<String>,
+}
+
+pub(crate) async fn run(_args: Args, context: &Context) -> anyhow::Result<()> {
+    let log = match session::open_log(context, OpenMode::Existing).await {
+        Ok(opened) => Ok(opened.log),
+        Err(error) => match (&context.config.log, error.downcast_ref::<LogError>()) {
+            (LogPlace::File(path), Some(LogError::Corrupt { .. })) => Err(path.clone()),
+            _ => return Err(error),
+        },
+    };
+    // The end of a damaged log may be out of reach.
+    let head = match &log {
+        Ok(log) => log.head().await.map_or(0, |head| head.position),
+        Err(_) => 0,
+    };
+    let bar = bar(context, head);
+    let progress = watched(bar.as_ref());
+    let opens = log.is_ok();
+    let checked = super::interruptible(async {
+        let checked = match log {
+            Ok(log) => log.check_chain(progress).await,
+            Err(damaged) => {
+                let check = move || SqliteLog::check_file(&damaged, progress);
+                tokio::task::spawn_blocking(check).await?
+            }
+        };
+        Ok(checked?)
+    })
+    .await;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let check = checked?;
+    let report = Report {
+        whole_up_to: check.whole.position,
+        hash: hex(&check.whole.hash),
+        fault: check.fault.as_ref().map(ToString::to_string),
+    };
+    let whole = report.whole_up_to;
+    if context.printer.json {
+        context.printer.json(&report)?;
+    } else if check.fault.is_none() {
+        context
+            .printer
+            .data(format_args!("{}  the log up to {whole}", report.hash))?;
+    }
+    match check.fault {
+        None => Ok(()),
+        Some(fault) => Err(Failed {
+            message: format!(
+                "the log is whole up to position {}, and then {fault}",
+                thousands(whole as f64)
+            ),
+            hint: Some(hint(&fault, whole, opens)),
+        }
+        .into()),
+    }
+}
+
+fn hint(fault: &ChainFault, whole: Position, opens: bool) -> String {
+    match fault {
+        ChainFault::Storage { .. } => {
+            "keep a copy; then `sqlite3 FILE REINDEX` makes the indexes anew".to_owned()
+        }
+        _ if !opens || whole == 0 => "restore it from a backup".to_owned(),
+        _ => format!(
+            "restore it from a backup; what is whole can be kept with `retell events --limit {whole}`"
+        ),
+    }
+}
+
+fn bar(context: &Context, head: Position) -> Option<ProgressBar> {
+    context.printer.shows_progress().then(|| {
+        let style = ProgressStyle::with_template(
+            "log {wide_bar:.cyan/dim} {percent:>3}%  {human_pos}/{human_len}  {per_sec}, {eta} left",
+        )
+        .expect("the template is correct");
+        let bar = ProgressBar::new(head).with_style(style);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        bar
+    })
+}
+
+fn watched(bar: Option<&ProgressBar>) -> ChainProgress {
+    match bar.cloned() {
+        Some(bar) => Arc::new(move |position| bar.set_position(position)),
+        None => unwatched(),
+    }
+}
