@@ -66,6 +66,8 @@ pub const GUEST_CALL_BYTES_MAX: usize = 256 << 20;
 pub const GUEST_LOG_LINES_MAX: usize = 100;
 /// Longest log line of a module, in bytes; the rest is cut.
 pub const GUEST_LOG_LINE_BYTES_MAX: usize = 4 << 10;
+/// Batches that one instance of a module serves at most; how many, chance says.
+pub const BATCHES_PER_INSTANCE_MAX: u32 = 256;
 /// Events that a version skips or parks for their own sake before it stops, unless its deployer says
 /// otherwise.
 pub const DEAD_LETTERS_MAX: u64 = 1_000;

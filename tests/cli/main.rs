@@ -37,4 +37,5 @@ mod shown;
 mod status;
 mod switch;
 mod usage;
+mod verify;
 mod wait;

@@ -2,7 +2,7 @@
 
 use crate::instance::Instance;
 
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "append",
     "build",
     "catch-up",
@@ -25,6 +25,7 @@ const COMMANDS: [&str; 23] = [
     "rollback",
     "serve",
     "status",
+    "verify",
     "wait",
 ];
 
@@ -59,6 +60,7 @@ fn all_commands_are_listed() {
       rollback      Make the version live again that was live before
       serve         Run the host: keep all versions up to date until SIGINT or SIGTERM
       status        Show projections, versions, and how far they are
+      verify        Replay a copy of a version with other cuts into batches, and compare
       wait          Wait until a read model has everything up to a position
       help          Print this message or the help of the given subcommand(s)
 

@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, TestRunner};
 use retell::event::Position;
 use retell::log::EventLog;
 use retell::log::sqlite::SqliteLog;
-use retell::read_model::journal::ErrorPolicy;
+use retell::read_model::journal::{ErrorPolicy, JournalEntry};
 use retell::read_model::sqlite::SqliteReadModel;
 use retell::read_model::{Provenance, ReadModel};
 use retell::replay::{Feed, FeedSettings, Remedy, Replay, Settings};
@@ -82,6 +82,7 @@ impl Way {
             flush_interval: self.flush_interval,
             rewrite_bytes_min: self.rewrite_bytes_min,
             limits: Limits::default(),
+            batches_per_instance_max: 256,
             errors: self.errors,
         }
     }
@@ -247,6 +248,16 @@ impl<'a> Run<'a> {
         let decided = self.replay().decide(position, remedy);
         decided.expect("it can be written").expect("it is open");
         self.moment();
+    }
+
+    /// Goes to `head` under a journal that another build wrote.
+    pub(crate) fn advance_under(&mut self, journal: &[JournalEntry], head: Position) {
+        self.replay().follow_journal(journal);
+        self.advance(head);
+        // What was retried at the very end.
+        self.replay()
+            .advance(head)
+            .expect("it can be applied again");
     }
 
     pub(crate) fn make_ready(&mut self) {

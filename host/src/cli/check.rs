@@ -1,6 +1,7 @@
 //! `retell check`: whether the log is whole.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,7 +15,7 @@ use super::session;
 use crate::config::LogPlace;
 use crate::event::Position;
 use crate::log::sqlite::SqliteLog;
-use crate::log::{ChainFault, ChainProgress, LogError, OpenMode, unwatched};
+use crate::log::{ChainFault, ChainProgress, LogError, OpenMode};
 
 /// Check that the log is whole: walk along its hash chain, event by event
 ///
@@ -50,7 +51,8 @@ pub(crate) async fn run(_args: Args, context: &Context) -> anyhow::Result<()> {
         Err(_) => 0,
     };
     let bar = bar(context, head);
-    let progress = watched(bar.as_ref());
+    let stop = Arc::new(AtomicBool::new(false));
+    let progress = watched(bar.as_ref(), stop.clone());
     let opens = log.is_ok();
     let checked = super::interruptible(async {
         let checked = match log {
@@ -63,6 +65,7 @@ pub(crate) async fn run(_args: Args, context: &Context) -> anyhow::Result<()> {
         Ok(checked?)
     })
     .await;
+    stop.store(true, Ordering::Relaxed);
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
@@ -117,9 +120,12 @@ fn bar(context: &Context, head: Position) -> Option<ProgressBar> {
     })
 }
 
-fn watched(bar: Option<&ProgressBar>) -> ChainProgress {
-    match bar.cloned() {
-        Some(bar) => Arc::new(move |position| bar.set_position(position)),
-        None => unwatched(),
-    }
+fn watched(bar: Option<&ProgressBar>, stop: Arc<AtomicBool>) -> ChainProgress {
+    let bar = bar.cloned();
+    Arc::new(move |position| {
+        if let Some(bar) = &bar {
+            bar.set_position(position);
+        }
+        !stop.load(Ordering::Relaxed)
+    })
 }

@@ -18,6 +18,7 @@ mod serve;
 mod session;
 mod status;
 mod switch;
+mod verify;
 mod wait;
 
 use std::path::PathBuf;
@@ -76,6 +77,7 @@ enum Command {
     Rollback(switch::Rollback),
     Serve(serve::Args),
     Status(status::Args),
+    Verify(verify::Args),
     Wait(wait::Args),
 }
 
@@ -178,6 +180,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Rollback(args) => switch::rollback(args, context).await,
         Command::Serve(args) => serve::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
+        Command::Verify(args) => verify::run(args, context).await,
         Command::Wait(args) => wait::run(args, context).await,
     }
 }

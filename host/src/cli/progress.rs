@@ -25,17 +25,7 @@ pub(crate) struct BuildBar {
 
 impl BuildBar {
     pub(crate) fn new(printer: Printer, name: &str) -> Self {
-        let bar = printer.shows_progress().then(|| {
-            let style = ProgressStyle::with_template(
-                "{prefix} {wide_bar:.cyan/dim} {percent:>3}%  {human_pos}/{human_len}  {msg}",
-            )
-            .expect("the template is correct");
-            let bar = ProgressBar::new(0)
-                .with_style(style)
-                .with_prefix(name.to_owned());
-            bar.enable_steady_tick(Duration::from_millis(100));
-            bar
-        });
+        let bar = printer.shows_progress().then(|| bar(name));
         let name = name.to_owned();
         Self {
             printer,
@@ -85,6 +75,42 @@ impl BuildBar {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Shows how far a version is verified.
+#[derive(Debug, Clone)]
+pub(crate) struct VerifyBar(Option<ProgressBar>);
+
+impl VerifyBar {
+    pub(crate) fn new(printer: Printer, name: &str) -> Self {
+        Self(printer.shows_progress().then(|| bar(name)))
+    }
+
+    pub(crate) fn show(&self, what: &str, position: Position, end: Position) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(end);
+            bar.set_position(position);
+            bar.set_message(what.to_owned());
+        }
+    }
+
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(name: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{prefix} {wide_bar:.cyan/dim} {percent:>3}%  {human_pos}/{human_len}  {msg}",
+    )
+    .expect("the template is correct");
+    let bar = ProgressBar::new(0)
+        .with_style(style)
+        .with_prefix(name.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
 }
 
 fn describe(progress: &Progress, goal: Position) -> String {

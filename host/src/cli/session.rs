@@ -167,6 +167,8 @@ pub(crate) struct Located {
     pub(crate) version: semver::Version,
     pub(crate) place: ReadModelPlace,
     pub(crate) manifest: Manifest,
+    /// Of the module.
+    pub(crate) digest: String,
 }
 
 /// Lets a role use a log on a server. Returns whether the role was made.
@@ -231,6 +233,7 @@ pub(crate) async fn locate(context: &Context, name: &str) -> anyhow::Result<Loca
         version: version.version,
         place,
         manifest: module.manifest,
+        digest: module.digest,
     })
 }
 

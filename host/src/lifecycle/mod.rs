@@ -12,6 +12,7 @@ mod retire;
 pub mod state;
 mod supervisor;
 mod switch;
+mod verify;
 mod worker;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 pub use access::{Access, View};
 pub use request::{Done, Outcome, Request};
 pub use supervisor::{Scope, Supervisor};
+pub use verify::{Difference, Verdict, Verification, Verify, VerifyProgress};
 pub use worker::{End, Phase, Progress};
 
 use crate::catalog::{Build, Catalog, CatalogError};
@@ -64,6 +66,8 @@ pub enum LifecycleError {
     /// It was not renewed in time, and another process may have it.
     #[error("the lease on {projection} was lost")]
     LeaseLost { projection: String },
+    #[error("the folder for temporary files can't be used")]
+    Scratch { source: std::io::Error },
     #[error("interrupted")]
     Interrupted,
 }

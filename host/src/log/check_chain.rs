@@ -6,8 +6,8 @@ use crate::event::{Hash, Position};
 /// Events between two calls of who watches.
 const EVENTS_PER_REPORT: u64 = 1_000;
 
-/// Told how far a walk is.
-pub type ChainProgress = std::sync::Arc<dyn Fn(Position) + Send + Sync>;
+/// Told how far a walk is; false ends it there.
+pub type ChainProgress = std::sync::Arc<dyn Fn(Position) -> bool + Send + Sync>;
 
 /// How far the log is whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Walk {
     }
 
     /// Takes the next event: where it stands, the hash that follows for it, and the one it has.
-    /// False if it does not fit, and the walk is over.
+    /// False if the walk is over: it does not fit, or nobody waits for the rest.
     pub(super) fn step(&mut self, position: Position, computed: Hash, stored: Hash) -> bool {
         let expected = self.expected();
         if position != expected {
@@ -105,8 +105,9 @@ impl Walk {
             if position == self.noted.position && stored != self.noted.hash {
                 self.fault = Some(ChainFault::Head { position });
             }
-            if position.is_multiple_of(EVENTS_PER_REPORT) {
-                (self.progress)(position);
+            if position.is_multiple_of(EVENTS_PER_REPORT) && !(self.progress)(position) {
+                self.noted.position = position;
+                return false;
             }
         }
         self.fault.is_none()
@@ -133,5 +134,5 @@ impl Walk {
 
 /// A walk that nobody watches.
 pub fn unwatched() -> ChainProgress {
-    std::sync::Arc::new(|_| {})
+    std::sync::Arc::new(|_| true)
 }

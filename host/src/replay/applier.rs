@@ -4,13 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::Rng;
 
+use super::Settings;
 use super::changes::MergeError;
 use super::tables::Tables;
 use crate::wasm::{CallError, EventBatch, Instance, Limits, Module};
-
-/// An instance serves between these many batches, drawn anew each time: a module that relies on
-/// what memory kept from one call to the next shows it soon.
-const BATCHES_PER_INSTANCE: std::ops::RangeInclusive<u32> = 16..=256;
 
 /// How often a batch is rehearsed when its rows are far away and not in the cache: each rehearsal
 /// finds the rows that those of the one before lead to.
@@ -21,16 +18,20 @@ pub(super) struct Applier {
     module: Module,
     tables: Arc<Mutex<Tables>>,
     limits: Limits,
+    /// An instance serves so many batches at most, and a sixteenth of them at least, drawn anew each
+    /// time: a module that relies on what memory kept from one call to the next shows it soon.
+    batches_max: u32,
     instance: Option<Instance>,
     batches_left: u32,
 }
 
 impl Applier {
-    pub(super) fn new(module: Module, tables: Arc<Mutex<Tables>>, limits: Limits) -> Self {
+    pub(super) fn new(module: Module, tables: Arc<Mutex<Tables>>, settings: &Settings) -> Self {
         Self {
             module,
             tables,
-            limits,
+            limits: settings.limits,
+            batches_max: settings.batches_per_instance_max.max(1),
             instance: None,
             batches_left: 0,
         }
@@ -103,7 +104,8 @@ impl Applier {
                 self.tables.clone(),
                 self.limits,
             )?);
-            self.batches_left = rand::rng().random_range(BATCHES_PER_INSTANCE);
+            self.batches_left =
+                rand::rng().random_range((self.batches_max / 16).max(1)..=self.batches_max);
         }
         self.batches_left -= 1;
         self.tables().begin_call(batch.positions.len());

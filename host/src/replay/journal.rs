@@ -148,6 +148,12 @@ impl Journal {
         self.changed.insert(position);
     }
 
+    /// Takes over an entry that another build decided: what it parked it parked one by one.
+    pub(super) fn take_over(&mut self, entry: JournalEntry) {
+        self.changed.insert(entry.position);
+        self.entries.insert(entry.position, entry);
+    }
+
     /// Notes that an event is applied after a position.
     pub(super) fn note_retried(&mut self, position: Position, after: Position) {
         if let Some(entry) = self.entries.get(&position) {

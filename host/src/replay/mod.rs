@@ -43,6 +43,7 @@ pub use feed::{Feed, FeedSettings};
 use journal::Journal;
 pub use journal::Undecided;
 use parsers::{Asks, Parser};
+use poison::Script;
 pub use poison::{Decided, Remedy};
 use priority::Urgent;
 pub use progress::{Rate, eta_s};
@@ -58,6 +59,8 @@ pub struct Settings {
     /// Smaller flushes never lay a read model out anew.
     pub rewrite_bytes_min: usize,
     pub limits: Limits,
+    /// An instance of a module serves so many batches at most.
+    pub batches_per_instance_max: u32,
     /// What becomes of events that the module can't apply.
     pub errors: ErrorPolicy,
 }
@@ -70,6 +73,7 @@ impl Default for Settings {
             flush_interval: limits::FLUSH_INTERVAL,
             rewrite_bytes_min: limits::REWRITE_BYTES_MIN,
             limits: Limits::default(),
+            batches_per_instance_max: limits::BATCHES_PER_INSTANCE_MAX,
             errors: ErrorPolicy::default(),
         }
     }
@@ -92,6 +96,7 @@ pub struct Replay {
     writer: Writer,
     model: SharedModel,
     journal: Journal,
+    script: Script,
     is_ready: bool,
     /// Held while readers of a ready version wait for events.
     urgent: Option<Urgent>,
@@ -152,7 +157,7 @@ impl Replay {
             reader,
             chunk: EventChunk::new(read.batch_events_max, read.batch_bytes_max),
             parser: Parser::new(alone),
-            applier: Applier::new(module.clone(), tables.clone(), settings.limits),
+            applier: Applier::new(module.clone(), tables.clone(), &settings),
             writer: Writer::new(
                 model.clone(),
                 feed.shared().priority.clone(),
@@ -164,6 +169,7 @@ impl Replay {
             tables,
             model,
             journal,
+            script: Script::default(),
             is_ready,
             urgent: None,
             applied,
@@ -195,6 +201,7 @@ impl Replay {
     /// does not go back from one call to the next. What becomes of an event that the module refuses is
     /// the policy's to say; where the build stops, everything before that event is flushed first.
     pub fn advance(&mut self, up_to: Position) -> Result<(), ReplayError> {
+        let up_to = self.keep_to_script(up_to)?;
         if self.applied.position >= up_to {
             return Ok(());
         }

@@ -32,6 +32,13 @@ pub struct Decided {
     pub stopped: bool,
 }
 
+/// Retries that were decided elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    /// After which position, as which of that position, and which event; the next one last.
+    retries: Vec<(Position, u64, Position)>,
+}
+
 impl Replay {
     /// Carries out what an operator decided, and flushes it. Events are applied after the position
     /// reached so far, in the order in which they stand in the log.
@@ -59,6 +66,39 @@ impl Replay {
         };
         self.flush()?;
         Ok(Ok(decided))
+    }
+
+    /// Decides as a journal says that was written before, in a read model without one: what is in it is
+    /// set aside, and what was retried is applied after the positions that it names.
+    pub fn follow_journal(&mut self, journal: &[JournalEntry]) {
+        let mut retries = Vec::new();
+        for entry in journal {
+            if let Some((after, number)) = entry.decision.retried() {
+                retries.push((after, number, entry.position));
+            }
+            if entry.decision != Decision::Waiting {
+                self.journal.take_over(entry.clone());
+            }
+        }
+        retries.sort_unstable();
+        retries.reverse();
+        self.script.retries = retries;
+    }
+
+    /// Carries out what the script says for the position reached, and says how far it may go before
+    /// there is more.
+    pub(super) fn keep_to_script(&mut self, up_to: Position) -> Result<Position, ReplayError> {
+        while let Some(&(after, _, position)) = self.script.retries.last() {
+            if after > self.applied.position {
+                return Ok(up_to.min(after));
+            }
+            self.script.retries.pop();
+            let decided = self.apply_late(&[position])?;
+            if let Some(blame) = decided.failed {
+                return Err(ReplayError::Module(blame));
+            }
+        }
+        Ok(up_to)
     }
 
     /// How many events are missing from the read model.

@@ -4,6 +4,8 @@
 
 mod manifest;
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use retell_contract::{Manifest, Value};
 use serde::Deserialize;
 
@@ -75,7 +77,14 @@ enum Conduct {
     ApplyTraps,
     /// `apply` refuses an event that is not in the batch.
     RefusesAnother,
+    /// Adds to every position how often it was called before, which nothing in the log says.
+    Remembers,
+    /// Traps where it gets fewer than 500 events at once.
+    Shy,
 }
+
+/// How often this instance was called.
+static CALLS: AtomicU64 = AtomicU64::new(0);
 
 fn script() -> Script {
     // Hidden from the optimiser, which knows only the text that stands there now.
@@ -117,8 +126,15 @@ impl bindings::Guest for Module {
             row_ends: Vec::new(),
             rows: Vec::new(),
         };
+        let calls = CALLS.fetch_add(1, Ordering::Relaxed);
         for (event, position) in (0..).zip(&events.positions) {
-            let values = [Value::Integer(position.cast_signed())];
+            let mut position = position.cast_signed();
+            match conduct {
+                Conduct::Remembers => position += 1_000_000 * calls.cast_signed(),
+                Conduct::Shy if events.positions.len() < 500 => core::arch::wasm32::unreachable(),
+                _ => {}
+            }
+            let values = [Value::Integer(position)];
             changes.events.push(event);
             changes.tables.push(if conduct == Conduct::UnknownTable {
                 7

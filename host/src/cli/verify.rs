@@ -1,0 +1,183 @@
+//! `retell verify`: whether a version is a pure function of its events, and its read model the fold of
+//! the log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::Context;
+use super::printer::Failed;
+use super::progress::VerifyBar;
+use super::session::{self, explain, locate};
+use crate::event::Position;
+use crate::lifecycle::{Difference, Verdict, Verification, Verify};
+use crate::log::OpenMode;
+use crate::read_model::Provenance;
+
+/// Replay a copy of a version with other cuts into batches, and compare
+///
+/// The copy is folded from the same log under the same journal, in batches of random size, in instances
+/// that are thrown away after a few of them, with hardly any memory for rows. A projection that is a
+/// pure function of its events comes to the same rows. Where it does not, the first position is named
+/// at which the two part, and the first row that differs there. It changes nothing; the copy is made in
+/// the folder for temporary files (TMPDIR).
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  retell verify articles@2.0.0\n\n\
+    With --json: {\"projection\",\"version\",\"position\",\"digest\",\"seed\",\"verdict\",\"parts_at\",\
+    \"table\",\"key\",\"usual\",\"cut\"}, where the verdict is `same`, `depends-on-cuts`, `fails` or \
+    `read-model-differs`; exit code 1 unless it is `same`")]
+pub(crate) struct Args {
+    /// The version, as in articles@2.0.0 (articles: the live one)
+    name: String,
+    /// Cut in the same places as an earlier run that printed this number
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    projection: &'a str,
+    version: String,
+    position: Position,
+    digest: &'a str,
+    seed: u64,
+    verdict: &'static str,
+    /// The first position at which the two folds part.
+    parts_at: Option<Position>,
+    table: Option<&'a str>,
+    key: Option<&'a str>,
+    /// The row with large batches.
+    usual: Option<&'a str>,
+    /// The row with the random ones.
+    cut: Option<&'a str>,
+}
+
+pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
+    let found = locate(context, &args.name).await?;
+    let name = format!("{}@{}", found.projection, found.version);
+    let host = session::open_host(context, OpenMode::Existing).await?;
+    let module = host.load_module(&found.digest).await.map_err(explain)?;
+    let bar = VerifyBar::new(context.printer, &name);
+    let watched = bar.clone();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let verify = Verify {
+        provenance: Provenance {
+            projection: found.projection.clone(),
+            version: found.version.to_string(),
+            build: 0,
+            module_digest: module.digest().to_owned(),
+            sdk: module.stamp().sdk.clone(),
+            contract: module.stamp().contract.clone(),
+            log_id: host.log.log_id().to_owned(),
+        },
+        host,
+        module,
+        place: found.place,
+        seed: args
+            .seed
+            .unwrap_or_else(|| u64::from(rand::random::<u32>())),
+        progress: Box::new(move |what, at, end| {
+            watched.show(what, at, end);
+            !stopped.load(Ordering::Relaxed)
+        }),
+    };
+    let runtime = tokio::runtime::Handle::current();
+    let work = async {
+        let verified = tokio::task::spawn_blocking(move || verify.run(&runtime)).await;
+        verified.context("it was not verified")?.map_err(explain)
+    };
+    let verified = super::interruptible(work).await;
+    stop.store(true, Ordering::Relaxed);
+    bar.finish();
+    let verified = verified?;
+    let (verdict, parts_at, difference) = match &verified.verdict {
+        Verdict::Same => ("same", None, None),
+        Verdict::DependsOnCuts {
+            position,
+            difference,
+        } => ("depends-on-cuts", Some(*position), difference.as_ref()),
+        Verdict::Fails { .. } => ("fails", None, None),
+        Verdict::ReadModelDiffers => ("read-model-differs", None, None),
+    };
+    if context.printer.json {
+        context.printer.json(&Report {
+            projection: &found.projection,
+            version: found.version.to_string(),
+            position: verified.position,
+            digest: &verified.digest,
+            seed: verified.seed,
+            verdict,
+            parts_at,
+            table: difference.map(|it| it.table.as_str()),
+            key: difference.map(|it| it.key.as_str()),
+            usual: difference.and_then(|it| it.usual.as_deref()),
+            cut: difference.and_then(|it| it.cut.as_deref()),
+        })?;
+    }
+    tell(&name, &verified, context)
+}
+
+/// What a person should know, as an error where it is one.
+fn tell(name: &str, verified: &Verification, context: &Context) -> anyhow::Result<()> {
+    let (message, hint) = match &verified.verdict {
+        Verdict::Same => {
+            if !context.printer.json {
+                context.printer.data(format_args!(
+                    "{}  {name} at {} is the same with other cuts",
+                    verified.digest, verified.position
+                ))?;
+            }
+            return Ok(());
+        }
+        Verdict::DependsOnCuts {
+            position,
+            difference,
+        } => (
+            format!(
+                "{name} depends on how events are cut into batches: at position {position} the folds \
+                 part{}",
+                difference.as_ref().map(described).unwrap_or_default()
+            ),
+            format!(
+                "keep nothing in the module from one call to the next but what can be told from the \
+                 tables; run it again with --seed {}",
+                verified.seed
+            ),
+        ),
+        Verdict::Fails { blame } => (
+            format!("{name} can't apply with other cuts what it applied before: {blame}"),
+            format!(
+                "keep nothing in the module from one call to the next; run it again with --seed {}",
+                verified.seed
+            ),
+        ),
+        Verdict::ReadModelDiffers => (
+            format!(
+                "the read model of {name} is not what its module makes of the log up to position {}",
+                verified.position
+            ),
+            format!(
+                "somebody else changed it, or it is damaged; build it anew: `retell replay {name}`"
+            ),
+        ),
+    };
+    Err(Failed {
+        message,
+        hint: Some(hint),
+    }
+    .into())
+}
+
+fn described(difference: &Difference) -> String {
+    let row = |row: &Option<String>| row.clone().unwrap_or_else(|| "no row".to_owned());
+    format!(
+        "\n    table {}, {}\n    with large batches: {}\n    with random ones:   {}",
+        difference.table,
+        difference.key,
+        row(&difference.usual),
+        row(&difference.cut)
+    )
+}
