@@ -53,9 +53,15 @@ impl SqliteCatalog {
     /// Opens the catalog, or makes it where there is none. An older one is left alone and refused.
     /// Returns whether it was made.
     pub async fn open_or_create(path: &Path) -> Result<(Self, bool)> {
-        match Self::open(path).await {
-            Err(CatalogError::Missing) => Self::migrate(path).await,
-            opened => opened.map(|catalog| (catalog, false)),
+        let mut tries_left = MIGRATION_TRIES;
+        loop {
+            match Self::open(path).await {
+                Err(CatalogError::Missing) => return Self::migrate(path).await,
+                // Another process may be making it just now, one migration after the other.
+                Err(CatalogError::Older) if tries_left > 0 => tries_left -= 1,
+                opened => return opened.map(|catalog| (catalog, false)),
+            }
+            tokio::time::sleep(MIGRATION_RETRY_INTERVAL).await;
         }
     }
 
