@@ -62,6 +62,12 @@ pub const GUEST_TABLE_ELEMENTS_MAX: usize = 100_000;
 pub const GUEST_BATCH_TIME_MAX: Duration = Duration::from_secs(5);
 /// Bytes that one call from a module to the host, or its result, may carry.
 pub const GUEST_CALL_BYTES_MAX: usize = 256 << 20;
+/// Rows a module may change in one batch …
+pub const GUEST_CHANGE_ROWS_MAX: usize = 1_000_000;
+/// … keys and rows of them together, in bytes …
+pub const GUEST_CHANGE_BYTES_MAX: usize = 256 << 20;
+/// … and one row, in bytes.
+pub const GUEST_ROW_BYTES_MAX: usize = 16 << 20;
 /// Log lines a module may write for one batch; the rest is counted and dropped.
 pub const GUEST_LOG_LINES_MAX: usize = 100;
 /// Longest log line of a module, in bytes; the rest is cut.
@@ -82,6 +88,8 @@ pub const DEAD_LETTER_FRAMES: usize = 32;
 
 /// Largest module file, in bytes.
 pub const MODULE_BYTES_MAX: usize = 32 << 20;
+/// How long a module may take to compile.
+pub const COMPILE_TIME_MAX: Duration = Duration::from_mins(2);
 /// Rows of one `scan` call.
 pub const SCAN_ROWS_MAX: u32 = 10_000;
 

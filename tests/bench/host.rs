@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use retell::catalog::sqlite::SqliteCatalog;
-use retell::catalog::{ModuleRecord, NewVersion};
+use retell::catalog::{ModuleRecord, NewRules, NewVersion};
 use retell::clock;
 use retell::lifecycle::state::{Halt, State};
 use retell::lifecycle::{Access, Host, Places, Scope, View};
@@ -111,7 +111,7 @@ impl Instance {
                 read_models: &host.places.read_models,
                 until: None,
                 promote_when_ready: false,
-                errors: None,
+                rules: NewRules::default(),
                 now_us: host.clock.now_us(),
             })
             .await?;

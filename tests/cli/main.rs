@@ -26,6 +26,7 @@ mod examples;
 mod git_tree;
 mod inspect;
 mod instance;
+mod limits;
 mod misbehaviour;
 mod modules;
 mod query;

@@ -95,7 +95,7 @@ fn an_endless_loop_is_ended() {
     let other = json!({ "stream": "others", "type": "Other", "data": null });
     insta::assert_snapshot!(broken(&[other, misbehave("loop")], 2, &brittle()), @r#"
     exit 1
-    error: notes@1.0.0 failed: event 2, `Misbehaved`: the module hit the limit of time for one batch: 5000 ms
+    error: notes@1.0.0 failed: event 2, `Misbehaved`: the module hit the limit of time for one batch: 5 s; `retell deploy FILE --limit batch-time=VALUE` changes it
       hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
     "#);
 }
@@ -117,7 +117,7 @@ fn a_recursion_without_end_and_a_hoard_are_ended() {
     "#);
     insta::assert_snapshot!(broken(&[note("1"), misbehave("hoard")], 2, &brittle()), @r#"
     exit 1
-    error: notes@1.0.0 failed: event 2, `Misbehaved`: the module hit the limit of memory: 256 MiB
+    error: notes@1.0.0 failed: event 2, `Misbehaved`: the module hit the limit of memory: 256 MiB; `retell deploy FILE --limit memory=VALUE` changes it
       hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
     "#);
 }
@@ -177,6 +177,13 @@ fn modules_that_break_the_contract() {
         "uneven_lists",
         "apply_traps",
         "refuses_another",
+        "ends_out_of_range",
+        "unsorted_ends",
+        "wrong_columns",
+        "wrong_types",
+        "not_utf8",
+        "grows_and_copies",
+        "huge_row",
     ] {
         let breaks = scripted(&manifest("notes", "1.0.0"), conduct);
         let all = broken(&events, 1, &breaks);
@@ -207,6 +214,41 @@ fn modules_that_break_the_contract() {
     exit 1
     error: notes@1.0.0 failed: event 1, `NoteAdded`: not this one
       hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`; to leave the event out: `retell dead-letters notes@1.0.0`
+
+    ends_out_of_range
+    exit 1
+    error: notes@1.0.0 failed: events 1 to 3: the ends of a change-set's keys make no sense
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    unsorted_ends
+    exit 1
+    error: notes@1.0.0 failed: events 1 to 3: the ends of a change-set's keys make no sense
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    wrong_columns
+    exit 1
+    error: notes@1.0.0 failed: events 1 to 3: the module handed over a row that is none of table `seen`: the row has 2 columns instead of 1
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    wrong_types
+    exit 1
+    error: notes@1.0.0 failed: events 1 to 3: the module handed over a row that is none of table `seen`: column 0 of the row: expected integer, found the CBOR byte 0x63
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    not_utf8
+    exit 1
+    error: notes@1.0.0 failed: events 1 to 3: invalid utf-8 sequence of 1 bytes from index 0
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    grows_and_copies
+    exit 1
+    error: notes@1.0.0 failed: event 1, `NoteAdded`: the module hit the limit of memory: 256 MiB; `retell deploy FILE --limit memory=VALUE` changes it
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    huge_row
+    exit 1
+    error: notes@1.0.0 failed: event 1, `NoteAdded`: the module hit the limit of bytes of one row: 16 MiB; `retell deploy FILE --limit row-bytes=VALUE` changes it
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
     "#);
 }
 
@@ -339,4 +381,60 @@ fn a_live_version_that_fails_goes_on_answering() {
     error: notes@1.0.0 is at position 2, not at 4 after 50 ms, and it failed
       hint: see why: `retell status notes@1.0.0`
     "#);
+}
+
+#[test]
+fn a_flood_of_log_lines_is_dammed() {
+    let lines = |limit: &[&str]| {
+        let it = Instance::new();
+        it.write("events.ndjson", ndjson(&[note("1")]));
+        it.ok(&["append", "-q", "events.ndjson"]);
+        let floods = scripted(&manifest("notes", "1.0.0"), "floods_the_log");
+        it.write("floods.wasm", floods);
+        let said = it.output(&[&["-v", "deploy", "floods.wasm"][..], limit].concat());
+        let said = String::from_utf8(said.stderr).expect("stderr is UTF-8");
+        assert!(said.contains("too many log lines"), "{said}");
+        said.lines().filter(|it| it.contains("line ")).count()
+    };
+    assert_eq!(lines(&[]), 100);
+    assert_eq!(lines(&["--limit", "log-lines=7"]), 7);
+}
+
+/// Whoever gives the guest a new conduct says what must happen, and tests it.
+#[test]
+fn every_conduct_is_told_and_tested() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("it can be read");
+    let source = read("guests/raw_manifest/src/lib.rs");
+    let conducts = source.split("enum Conduct {").nth(1).expect("the enum");
+    let conducts = conducts.split("\n}").next().expect("its end");
+    let conducts: Vec<&str> = conducts
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with(char::is_uppercase))
+        .map(|line| line.trim_end_matches(','))
+        .collect();
+    assert!(conducts.len() >= 18, "{conducts:?}");
+    let told = read("guests/README.md");
+    let tests: String = std::fs::read_dir(folder.join("cli"))
+        .expect("the tests are there")
+        .map(|entry| std::fs::read_to_string(entry.expect("a file").path()).expect("a text"))
+        .collect();
+    for conduct in conducts {
+        let mut name = String::new();
+        for (at, letter) in conduct.char_indices() {
+            if letter.is_uppercase() && at > 0 {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_lowercase());
+        }
+        assert!(
+            told.contains(&format!("| `{name}` |")),
+            "{name} is not in README.md"
+        );
+        assert!(
+            tests.contains(&format!("\"{name}\"")),
+            "{name} is not tested"
+        );
+    }
 }

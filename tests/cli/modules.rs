@@ -207,13 +207,13 @@ fn larger_than_a_module_may_be() {
     exit 1
     error: module.wasm is not a module that this host can run
       caused by: it is 33554433 bytes long, and a module may have at most 33554432
-      hint: build it in release mode: `retell build PATH`
+      hint: build it in release mode: `retell build PATH`; `retell deploy FILE --limit module-size=VALUE` allows more
     "#);
     insta::assert_snapshot!(it.shows(&["inspect", "module.wasm"]), @r#"
     exit 1
     error: module.wasm is not a module that this host can run
       caused by: it is 33554433 bytes long, and a module may have at most 33554432
-      hint: build it in release mode: `retell build PATH`
+      hint: build it in release mode: `retell build PATH`; `retell deploy FILE --limit module-size=VALUE` allows more
     "#);
 }
 

@@ -135,6 +135,9 @@ fn help_of_the_lifecycle() {
           --dead-letters-max <N>
               Stop after all once so many events are skipped or parked for their own sake [default: 1000]
 
+          --limit <NAME=VALUE>
+              Change what the module may use, as in memory=512MiB or batch-time=10s; can be given several times
+
           --accept-dead-letters
               Promote it even if events are missing from it
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use retell::catalog::sqlite::SqliteCatalog;
-use retell::catalog::{ModuleRecord, NewVersion};
+use retell::catalog::{ModuleRecord, NewRules, NewVersion};
 use retell::clock;
 use retell::lifecycle::{Host, Places};
 use retell::log::OpenMode;
@@ -100,7 +100,7 @@ pub(crate) async fn register(host: &Host, guest: &str) {
         read_models: &host.places.read_models,
         until: None,
         promote_when_ready: false,
-        errors: None,
+        rules: NewRules::default(),
         now_us: host.clock.now_us(),
     };
     host.catalog

@@ -9,6 +9,7 @@ mod content;
 mod support;
 
 mod engine;
+mod modules;
 mod poison;
 mod replay;
 mod requests;

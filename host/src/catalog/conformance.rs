@@ -5,7 +5,8 @@ use retell_contract::manifest::{Envelope, Field, Manifest, Shape, Table, TableCo
 use semver::Version;
 
 use super::{
-    Catalog, CatalogError, ModuleRecord, NewVersion, Registered, Switch, SwitchKind, VersionRecord,
+    Catalog, CatalogError, ModuleRecord, NewRules, NewVersion, Registered, Switch, SwitchKind,
+    VersionRecord,
 };
 use crate::lifecycle::state::{Change, Halt, Refusal, Role, State};
 use crate::read_model::ReadModels;
@@ -71,7 +72,7 @@ async fn register(
         read_models: &read_models(),
         until: None,
         promote_when_ready: false,
-        errors: None,
+        rules: NewRules::default(),
         now_us: 1,
     };
     catalog.register(new).await

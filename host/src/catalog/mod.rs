@@ -23,6 +23,7 @@ use crate::postgres::{Failure, failure};
 use crate::read_model::journal::ErrorPolicy;
 use crate::read_model::postgres::ServerViews;
 use crate::read_model::{ReadModelError, ReadModels};
+use crate::wasm::ChangedLimits;
 
 /// What the catalog could not do.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +134,22 @@ pub struct Build {
     pub trouble: Option<String>,
 }
 
+/// What a deployer said about how a version is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// What it does with events that it can't apply.
+    pub errors: ErrorPolicy,
+    /// What its module may use, where that is not the default.
+    pub limits: ChangedLimits,
+}
+
+/// What a deployer says now; none: what was said before, or else the default.
+#[derive(Debug, Clone, Default)]
+pub struct NewRules {
+    pub errors: Option<ErrorPolicy>,
+    pub limits: Option<ChangedLimits>,
+}
+
 /// One version of a projection.
 #[derive(Debug, Clone)]
 pub struct VersionRecord {
@@ -141,8 +158,7 @@ pub struct VersionRecord {
     pub digest: String,
     pub status: Status,
     pub promote_when_ready: bool,
-    /// What it does with events that it can't apply.
-    pub errors: ErrorPolicy,
+    pub rules: Rules,
     /// Its read model; none once it is retired.
     pub current: Option<Build>,
     /// A read model in the making that will take the current one's place.
@@ -167,8 +183,7 @@ pub struct NewVersion<'a> {
     pub read_models: &'a ReadModels,
     pub until: Option<Position>,
     pub promote_when_ready: bool,
-    /// What it does with events that it can't apply; none: what was said before, or else the default.
-    pub errors: Option<ErrorPolicy>,
+    pub rules: NewRules,
     /// Microseconds since the Unix epoch, UTC.
     pub now_us: i64,
 }

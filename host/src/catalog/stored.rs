@@ -1,9 +1,10 @@
 //! What is stored, made sense of, and what follows from it: the part of a catalog that is the same
 //! whatever database it is in.
 
-use super::CatalogError;
+use super::{CatalogError, Rules};
 use crate::lifecycle::state::{Halt, Role, State, Status};
 use crate::read_model::journal::{ErrorPolicy, OnError};
+use crate::wasm::ChangedLimits;
 
 pub(super) fn damaged(what: impl std::fmt::Display) -> CatalogError {
     CatalogError::Damaged {
@@ -32,17 +33,34 @@ pub(super) fn parse_status(
     parsed.ok_or_else(|| damaged(format!("the status {state}/{role}/{halt} makes no sense")))
 }
 
-/// What a version does with events that it can't apply, as it stands in a row of versions.
-pub(super) fn parse_errors(
+/// The rules that stand in a row of versions.
+pub(super) fn parse_rules(
     on_error: &str,
     dead_letters_max: i64,
-) -> Result<ErrorPolicy, CatalogError> {
+    limits: &str,
+) -> Result<Rules, CatalogError> {
     let on_error = OnError::from_word(on_error)
         .ok_or_else(|| damaged(format!("`{on_error}` is nothing to do about errors")))?;
-    Ok(ErrorPolicy {
-        on_error,
-        dead_letters_max: u64::try_from(dead_letters_max).unwrap_or(0),
+    let limits = serde_json::from_str(limits)
+        .map_err(|error| damaged(format!("the limits {limits}: {error}")))?;
+    Ok(Rules {
+        errors: ErrorPolicy {
+            on_error,
+            dead_letters_max: u64::try_from(dead_letters_max).unwrap_or(0),
+        },
+        limits,
     })
+}
+
+/// As they stand in a row of versions: the word, and how many.
+pub(super) fn stored_errors(errors: ErrorPolicy) -> (&'static str, i64) {
+    let most = i64::try_from(errors.dead_letters_max).unwrap_or(i64::MAX);
+    (errors.on_error.word(), most)
+}
+
+/// As they stand in a row of versions.
+pub(super) fn stored_limits(limits: &ChangedLimits) -> String {
+    serde_json::to_string(limits).expect("names and numbers have a JSON form")
 }
 
 /// Semver majors beyond i64 are refused by the manifest check's length limit long before.

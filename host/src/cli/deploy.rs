@@ -9,14 +9,14 @@ use super::Context;
 use super::printer::{Failed, Refused};
 use super::progress::{BuildBar, duration, thousands};
 use super::session::{self, explain};
-use crate::catalog::{CatalogError, ModuleRecord, NewVersion, Registered};
+use crate::catalog::{CatalogError, ModuleRecord, NewRules, NewVersion, Registered};
 use crate::clock::Stopwatch;
 use crate::event::Position;
 use crate::lifecycle::state::{Halt, Role, State};
 use crate::lifecycle::{self, Done, Host, Request, Scope, View};
 use crate::limits;
 use crate::read_model::journal::{ErrorPolicy, OnError};
-use crate::wasm::{Engine, Module, ModuleError};
+use crate::wasm::{BadLimit, ChangedLimits, Engine, Limits, Module, ModuleError};
 
 /// Deploy a module: register it, replay the log into a fresh read model, and switch if asked to
 ///
@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// Stop after all once so many events are skipped or parked for their own sake [default: 1000]
     #[arg(long, value_name = "N", requires = "on_error")]
     dead_letters_max: Option<u64>,
+    /// Change what the module may use, as in memory=512MiB or batch-time=10s; can be given several times
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = read_limit)]
+    limits: Vec<String>,
     /// Promote it even if events are missing from it
     #[arg(long, requires = "promote")]
     accept_dead_letters: bool,
@@ -61,7 +64,28 @@ enum OnErrorArg {
     ParkStream,
 }
 
+fn read_limit(text: &str) -> Result<String, BadLimit> {
+    ChangedLimits::default().change(text)?;
+    Ok(text.to_owned())
+}
+
 impl Args {
+    /// What the deployer said about how the version is run.
+    fn rules(&self) -> NewRules {
+        NewRules {
+            errors: self.errors(),
+            limits: (!self.limits.is_empty()).then(|| self.changed_limits()),
+        }
+    }
+
+    fn changed_limits(&self) -> ChangedLimits {
+        let mut changed = ChangedLimits::default();
+        for text in &self.limits {
+            changed.change(text).expect("it was read before");
+        }
+        changed
+    }
+
     /// What the deployer said about errors, if anything.
     fn errors(&self) -> Option<ErrorPolicy> {
         let on_error = match self.on_error? {
@@ -98,7 +122,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let bytes = read_module(&args.file)?;
     // Before the log is opened: what is no module must not leave a fresh log behind.
     let engine = Engine::new(&context.config.cache())?;
-    let module = Module::load(&engine, &bytes).map_err(|error| bad_module(&args.file, error))?;
+    let limits = args.changed_limits().over(Limits::default());
+    let module = Module::load_within(&engine, &bytes, limits)
+        .map_err(|error| bad_module(&args.file, error))?;
     let host = session::open_host(context, session::writing_mode(context)).await?;
     let registered = register(&host, &module, &bytes, &args).await?;
     let version = semver::Version::parse(&module.manifest().version)
@@ -241,7 +267,7 @@ async fn register(
         read_models: &host.places.read_models,
         until: args.until,
         promote_when_ready: args.promote,
-        errors: args.errors(),
+        rules: args.rules(),
         now_us: host.clock.now_us(),
     };
     host.catalog

@@ -11,7 +11,7 @@ use super::Context;
 use super::printer::{Failed, Refused, Usage};
 use crate::catalog::postgres::PgCatalog;
 use crate::catalog::sqlite::SqliteCatalog;
-use crate::catalog::{Catalog, CatalogError, VersionRecord};
+use crate::catalog::{Catalog, CatalogError, Rules, VersionRecord};
 use crate::clock;
 use crate::config::{LogPlace, ReadModelsPlace};
 use crate::lifecycle::names::{self, Name, Unresolved};
@@ -169,6 +169,7 @@ pub(crate) struct Located {
     pub(crate) manifest: Manifest,
     /// Of the module.
     pub(crate) digest: String,
+    pub(crate) rules: Rules,
 }
 
 /// Lets a role use a log on a server. Returns whether the role was made.
@@ -234,6 +235,7 @@ pub(crate) async fn locate(context: &Context, name: &str) -> anyhow::Result<Loca
         place,
         manifest: module.manifest,
         digest: module.digest,
+        rules: version.rules,
     })
 }
 

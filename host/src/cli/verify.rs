@@ -58,7 +58,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let found = locate(context, &args.name).await?;
     let name = format!("{}@{}", found.projection, found.version);
     let host = session::open_host(context, OpenMode::Existing).await?;
-    let module = host.load_module(&found.digest).await.map_err(explain)?;
+    let module = host
+        .load_module(&found.digest, &found.rules)
+        .await
+        .map_err(explain)?;
     let bar = VerifyBar::new(context.printer, &name);
     let watched = bar.clone();
     let stop = Arc::new(AtomicBool::new(false));
@@ -76,6 +79,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         host,
         module,
         place: found.place,
+        rules: found.rules,
         seed: args
             .seed
             .unwrap_or_else(|| u64::from(rand::random::<u32>())),

@@ -24,7 +24,7 @@ pub use supervisor::{Scope, Supervisor};
 pub use verify::{Difference, Verdict, Verification, Verify, VerifyProgress};
 pub use worker::{End, Phase, Progress};
 
-use crate::catalog::{Build, Catalog, CatalogError};
+use crate::catalog::{Build, Catalog, CatalogError, Rules};
 use crate::clock::Clock;
 use crate::limits;
 use crate::log::{EventLog, LogError};
@@ -119,8 +119,17 @@ impl Places {
 }
 
 impl Host {
+    /// How a version is replayed whose deployer wanted it so.
+    pub fn settings_of(&self, rules: &Rules) -> Settings {
+        Settings {
+            errors: rules.errors,
+            limits: rules.limits.over(self.settings.limits),
+            ..self.settings
+        }
+    }
+
     /// A module from the catalog, compiled.
-    pub async fn load_module(&self, digest: &str) -> Result<Module, LifecycleError> {
+    pub async fn load_module(&self, digest: &str, rules: &Rules) -> Result<Module, LifecycleError> {
         let no_module = || LifecycleError::NoModule {
             digest: digest.to_owned(),
         };
@@ -129,7 +138,8 @@ impl Host {
             .module_bytes(digest)
             .await?
             .ok_or_else(no_module)?;
-        Module::load(&self.engine, &bytes).map_err(|source| LifecycleError::Module {
+        let limits = self.settings_of(rules).limits;
+        Module::load_within(&self.engine, &bytes, limits).map_err(|source| LifecycleError::Module {
             digest: digest.to_owned(),
             source,
         })

@@ -273,7 +273,7 @@ impl Supervisor {
             }
             return Ok(());
         }
-        self.stop_with_other_errors(version, build).await;
+        self.stop_with_other_rules(version, build).await;
         let Some(worker) = self.workers.get(&build.id) else {
             if version.status.state == State::Created {
                 self.change(&version.version, Change::Start).await?;
@@ -321,9 +321,9 @@ impl Supervisor {
         }
     }
 
-    /// A worker whose deployer changed what becomes of events that can't be applied begins anew.
-    async fn stop_with_other_errors(&mut self, version: &VersionRecord, build: &Build) {
-        let is_other = |worker: &Worker| worker.errors() != version.errors;
+    /// A worker whose deployer changed the rules begins anew.
+    async fn stop_with_other_rules(&mut self, version: &VersionRecord, build: &Build) {
+        let is_other = |worker: &Worker| *worker.rules() != version.rules;
         if self.workers.get(&build.id).is_some_and(is_other)
             && let Some(worker) = self.workers.remove(&build.id)
         {
@@ -446,7 +446,7 @@ impl Supervisor {
                 Role::None
             },
             must_exist: is_current && version.status.state == State::Ready,
-            errors: version.errors,
+            rules: version.rules.clone(),
         };
         let worker = Worker::start(self.host.clone(), task, order);
         self.workers.insert(build.id, worker);

@@ -12,9 +12,10 @@ use retell_contract::value::Value;
 use retell_contract::{Manifest, decode_row};
 
 use super::{Host, LifecycleError};
+use crate::catalog::Rules;
 use crate::event::Position;
 use crate::limits;
-use crate::read_model::journal::JournalEntry;
+use crate::read_model::journal::{ErrorPolicy, JournalEntry};
 use crate::read_model::sqlite::SqliteReadModel;
 use crate::read_model::{
     KEY_INDEX, KeyedRow, Provenance, ReadModel, ReadModelError, ReadModelPlace, RowReader,
@@ -82,6 +83,7 @@ pub struct Verify {
     pub module: Module,
     pub place: ReadModelPlace,
     pub provenance: Provenance,
+    pub rules: Rules,
     pub seed: u64,
     pub progress: VerifyProgress,
 }
@@ -233,8 +235,12 @@ impl Copier<'_> {
         }
         let manifest = module.manifest();
         let model = SqliteReadModel::create(&path, manifest, provenance, 1)?;
+        let settings = Settings {
+            errors: ErrorPolicy::default(),
+            ..host.settings_of(&self.verify.rules)
+        };
         let (feed, settings, mut random) = match cuts {
-            Cuts::Usual => (host.feed.clone(), host.settings, None),
+            Cuts::Usual => (host.feed.clone(), settings, None),
             Cuts::Random { seed } => {
                 let alone = FeedSettings {
                     threads: 0,
@@ -244,7 +250,7 @@ impl Copier<'_> {
                     cache_bytes_max: COPY_CACHE_BYTES,
                     flush_bytes: COPY_FLUSH_BYTES,
                     batches_per_instance_max: COPY_BATCHES_PER_INSTANCE,
-                    ..host.settings
+                    ..settings
                 };
                 let feed = Feed::new(host.log.clone(), alone);
                 (feed, settings, Some(StdRng::seed_from_u64(seed)))

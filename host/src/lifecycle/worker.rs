@@ -11,11 +11,10 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::{Host, LifecycleError};
-use crate::catalog::{Build, ModuleRecord};
+use crate::catalog::{Build, ModuleRecord, Rules};
 use crate::event::Position;
-use crate::read_model::journal::ErrorPolicy;
 use crate::read_model::{Provenance, ReadModel, ReadModelError, ReadModelPlace, Role};
-use crate::replay::{Remedy, Replay, ReplayError, Settings, Undecided};
+use crate::replay::{Remedy, Replay, ReplayError, Undecided};
 use crate::wasm::Module;
 
 /// How long an idle worker waits before it looks at its orders again.
@@ -93,7 +92,7 @@ pub(super) struct Worker {
     /// How often it was told to stand still.
     fences: u64,
     progress: watch::Receiver<Progress>,
-    errors: ErrorPolicy,
+    rules: Rules,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -106,8 +105,7 @@ pub(super) struct Task {
     pub(super) role: Role,
     /// The catalog says that the read model is complete, so it must be there.
     pub(super) must_exist: bool,
-    /// What becomes of events that it can't apply.
-    pub(super) errors: ErrorPolicy,
+    pub(super) rules: Rules,
 }
 
 /// What an operator decided about a dead letter.
@@ -152,7 +150,7 @@ impl Worker {
         let runtime = tokio::runtime::Handle::current();
         let name = format!("{}@{}", task.build.projection, task.build.version);
         let obeyed = orders.clone();
-        let errors = task.errors;
+        let rules = task.rules.clone();
         let run = move || {
             let filled = catch_unwind(AssertUnwindSafe(|| {
                 fill(&host, &runtime, &task, order, &obeyed, &report)
@@ -174,7 +172,7 @@ impl Worker {
             orders,
             fences: 0,
             progress,
-            errors,
+            rules,
             thread: Some(thread),
         }
     }
@@ -183,9 +181,9 @@ impl Worker {
         self.progress.borrow().clone()
     }
 
-    /// What it does with events that it can't apply.
-    pub(super) fn errors(&self) -> ErrorPolicy {
-        self.errors
+    /// How its deployer wanted it run when it began.
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// How it ends, once it does; none where it was told to.
@@ -294,7 +292,7 @@ fn fill(
     report: &watch::Sender<Progress>,
 ) -> Result<(), ReplayError> {
     let module = runtime
-        .block_on(host.load_module(&task.module.digest))
+        .block_on(host.load_module(&task.module.digest, &task.rules))
         .map_err(not_loaded)?;
     let model = open_model(host, task, &module)?;
     let mut replay = Replay::open(
@@ -302,10 +300,7 @@ fn fill(
         runtime.clone(),
         &module,
         model,
-        Settings {
-            errors: task.errors,
-            ..host.settings
-        },
+        host.settings_of(&task.rules),
     )?;
     if let Some(order) = order
         && !obey(&mut replay, order)?

@@ -85,13 +85,30 @@ impl Walk {
     }
 
     /// The position that comes next.
-    pub(super) fn expected(&self) -> Position {
+    fn expected(&self) -> Position {
         self.whole.position + 1
+    }
+
+    /// Takes what came of reading the next event. False if the walk is over; what is no damage is an
+    /// error.
+    pub(super) fn take<E: std::fmt::Display>(
+        &mut self,
+        read: Result<(Position, Hash, Hash), E>,
+        is_damage: impl Fn(&E) -> bool,
+    ) -> Result<bool, E> {
+        match read {
+            Ok((position, computed, stored)) => Ok(self.step(position, computed, stored)),
+            Err(error) if is_damage(&error) => {
+                self.unreadable(error.to_string());
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes the next event: where it stands, the hash that follows for it, and the one it has.
     /// False if the walk is over: it does not fit, or nobody waits for the rest.
-    pub(super) fn step(&mut self, position: Position, computed: Hash, stored: Hash) -> bool {
+    fn step(&mut self, position: Position, computed: Hash, stored: Hash) -> bool {
         let expected = self.expected();
         if position != expected {
             self.fault = Some(ChainFault::Missing { position: expected });
@@ -114,7 +131,7 @@ impl Walk {
     }
 
     /// The next event can't be read.
-    pub(super) fn unreadable(&mut self, message: String) {
+    fn unreadable(&mut self, message: String) {
         let position = self.expected();
         self.fault = Some(ChainFault::Unreadable { position, message });
     }

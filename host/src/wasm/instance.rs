@@ -10,30 +10,11 @@ use super::bindings::{
     ChangeSet, EventBatch, PackedRows, Projection, ProjectionPre, read_model, types,
 };
 use super::engine::Engine;
+use super::limits::{Limit, Limits};
 use super::module::Module;
 use super::trap::{BrokenContract, CallError, HostFault, LimitHit, RefusedEvent, judge};
 use crate::clock::Stopwatch;
 use crate::limits;
-
-/// What an instance may use.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub memory_bytes_max: usize,
-    pub table_elements_max: usize,
-    pub batch_time_max: Duration,
-    pub call_bytes_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory_bytes_max: limits::GUEST_MEMORY_BYTES_MAX,
-            table_elements_max: limits::GUEST_TABLE_ELEMENTS_MAX,
-            batch_time_max: limits::GUEST_BATCH_TIME_MAX,
-            call_bytes_max: limits::GUEST_CALL_BYTES_MAX,
-        }
-    }
-}
 
 /// Why an import was not served.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +58,7 @@ pub trait RowSource: Send {
 pub struct Instance {
     store: Store<State>,
     projection: Projection,
-    batch_time_max: Duration,
+    limits: Limits,
 }
 
 /// What the store holds for the imports.
@@ -90,7 +71,10 @@ pub(super) struct State {
     /// Time spent inside imports during this call; it is not the guest's.
     in_imports: Duration,
     memory_bytes: usize,
-    log_lines: usize,
+    /// Changed so far in this call, staged ones included.
+    change_rows: u64,
+    change_bytes: u64,
+    log_lines: u64,
     last_error_line: Option<String>,
 }
 
@@ -119,24 +103,27 @@ impl Instance {
             running: Stopwatch::start(),
             in_imports: Duration::ZERO,
             memory_bytes: 0,
+            change_rows: 0,
+            change_bytes: 0,
             log_lines: 0,
             last_error_line: None,
         };
         let mut store = Store::new(engine.inner(), state);
         store.limiter(|state| state);
-        store.set_hostcall_fuel(limits.call_bytes_max);
+        store.set_hostcall_fuel(limits.size(Limit::CallBytes));
         store.set_epoch_deadline(1);
+        let batch_time_max = limits.time(Limit::BatchTime);
         store.epoch_deadline_callback(move |context| {
             let state = context.data();
             let guest_time = state.running.elapsed().saturating_sub(state.in_imports);
-            Ok(if guest_time < limits.batch_time_max {
+            Ok(if guest_time < batch_time_max {
                 UpdateDeadline::Continue(1)
             } else {
                 UpdateDeadline::Interrupt
             })
         });
         let projection = pre.instantiate(&mut store).map_err(|error| {
-            match judge(error, store.data_mut().last_error_line.take()) {
+            match judge(error, store.data_mut().last_error_line.take(), &limits) {
                 // Its imports were checked when it was loaded; what is left is memory and the like.
                 CallError::Contract { message } => CallError::Host {
                     source: message.into(),
@@ -147,7 +134,7 @@ impl Instance {
         Ok(Self {
             store,
             projection,
-            batch_time_max: limits.batch_time_max,
+            limits,
         })
     }
 
@@ -162,7 +149,10 @@ impl Instance {
     pub fn apply(&mut self, batch: &EventBatch) -> Result<ChangeSet, CallError> {
         self.begin_call();
         match self.projection.call_apply(&mut self.store, batch) {
-            Ok(Ok(changes)) => Ok(changes),
+            Ok(Ok(changes)) => match self.store.data_mut().count(&changes) {
+                Ok(()) => Ok(changes),
+                Err(LimitHit { limit, value }) => Err(CallError::Limit { limit, value }),
+            },
             Ok(Err(failure)) => Err(CallError::Failure {
                 event: failure.event,
                 message: failure.message,
@@ -175,6 +165,7 @@ impl Instance {
         let state = self.store.data_mut();
         state.running = Stopwatch::start();
         state.in_imports = Duration::ZERO;
+        (state.change_rows, state.change_bytes) = (0, 0);
         state.log_lines = 0;
         state.last_error_line = None;
         // The callback looks at the clock at every tick and goes on until the time is used up.
@@ -182,15 +173,8 @@ impl Instance {
     }
 
     fn judge(&mut self, error: wasmtime::Error) -> CallError {
-        let mut judged = judge(error, self.store.data_mut().last_error_line.take());
-        if let CallError::Limit {
-            limit: "time for one batch",
-            value,
-        } = &mut judged
-        {
-            *value = format!("{} ms", self.batch_time_max.as_millis());
-        }
-        judged
+        let last_words = self.store.data_mut().last_error_line.take();
+        judge(error, last_words, &self.limits)
     }
 }
 
@@ -203,6 +187,31 @@ impl std::fmt::Debug for Instance {
 }
 
 impl State {
+    fn hit(&self, limit: Limit) -> LimitHit {
+        let value = self.limits.get(limit);
+        LimitHit { limit, value }
+    }
+
+    /// Counts what the call changed, before anybody looks into it.
+    fn count(&mut self, changes: &ChangeSet) -> Result<(), LimitHit> {
+        self.change_rows += changes.events.len() as u64;
+        self.change_bytes += (changes.keys.len() + changes.rows.len()) as u64;
+        let mut start = 0;
+        let row_bytes =
+            |&end: &u32| u64::from(end.saturating_sub(std::mem::replace(&mut start, end)));
+        let longest = changes.row_ends.iter().map(row_bytes).max();
+        for (limit, used) in [
+            (Limit::ChangeRows, self.change_rows),
+            (Limit::ChangeBytes, self.change_bytes),
+            (Limit::RowBytes, longest.unwrap_or(0)),
+        ] {
+            if used > self.limits.get(limit) {
+                return Err(self.hit(limit));
+            }
+        }
+        Ok(())
+    }
+
     /// Serves an import: counts its time as the host's, and sorts its errors.
     fn serve<T>(
         &mut self,
@@ -251,6 +260,7 @@ impl read_model::Host for State {
     }
 
     fn stage(&mut self, changes: ChangeSet) -> wasmtime::Result<()> {
+        self.count(&changes).map_err(wasmtime::Error::new)?;
         self.serve(|rows| rows.stage(changes))
     }
 
@@ -261,7 +271,8 @@ impl read_model::Host for State {
         if level <= 1 {
             self.last_error_line = Some(message.clone());
         }
-        if self.log_lines <= limits::GUEST_LOG_LINES_MAX {
+        let lines_max = self.limits.get(Limit::LogLines);
+        if self.log_lines <= lines_max {
             let module = &self.name;
             match level {
                 0 | 1 => tracing::debug!(%module, "guest error: {message}"),
@@ -269,7 +280,7 @@ impl read_model::Host for State {
                 3 => tracing::info!(%module, "{message}"),
                 _ => tracing::debug!(%module, "{message}"),
             }
-        } else if self.log_lines == limits::GUEST_LOG_LINES_MAX + 1 {
+        } else if self.log_lines == lines_max + 1 {
             let module = &self.name;
             tracing::warn!(%module, "too many log lines in one batch; the rest is dropped");
         }
@@ -296,14 +307,11 @@ impl ResourceLimiter for State {
         let grown = self
             .memory_bytes
             .saturating_add(desired.saturating_sub(current));
-        if grown <= self.limits.memory_bytes_max {
+        if grown <= self.limits.size(Limit::Memory) {
             self.memory_bytes = grown;
             return Ok(true);
         }
-        Err(wasmtime::Error::new(LimitHit {
-            limit: "memory",
-            value: format!("{} MiB", self.limits.memory_bytes_max >> 20),
-        }))
+        Err(wasmtime::Error::new(self.hit(Limit::Memory)))
     }
 
     fn table_growing(
@@ -312,12 +320,9 @@ impl ResourceLimiter for State {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired <= self.limits.table_elements_max {
+        if desired <= self.limits.size(Limit::TableElements) {
             return Ok(true);
         }
-        Err(wasmtime::Error::new(LimitHit {
-            limit: "table elements",
-            value: self.limits.table_elements_max.to_string(),
-        }))
+        Err(wasmtime::Error::new(self.hit(Limit::TableElements)))
     }
 }

@@ -4,11 +4,13 @@
 mod bindings;
 mod engine;
 mod instance;
+mod limits;
 mod module;
 mod trap;
 
 pub use bindings::{ChangeSet, EventBatch, PackedRows};
 pub use engine::{Engine, EngineError};
-pub use instance::{Instance, Limits, RowSource, RowSourceError};
+pub use instance::{Instance, RowSource, RowSourceError};
+pub use limits::{BadLimit, ChangedLimits, Limit, Limits};
 pub use module::{Module, ModuleError, Stamp, digest_of, read_stamp};
 pub use trap::CallError;

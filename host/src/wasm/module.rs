@@ -3,7 +3,9 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use retell_contract::manifest::{self, Manifest, ManifestError};
 use retell_contract::{CONTRACT_VERSION, STAMP_SECTION};
@@ -13,9 +15,12 @@ use wasmtime::component::{Component, HasSelf, Linker};
 
 use super::bindings::{ChangeSet, PackedRows, Projection, ProjectionPre};
 use super::engine::Engine;
-use super::instance::{Instance, Limits, RowSource, RowSourceError, State};
+use super::instance::{Instance, RowSource, RowSourceError, State};
+use super::limits::{Limit, Limits};
 use super::trap::CallError;
-use crate::limits;
+
+/// Stack of the compiler's thread: deeply nested code takes much of it.
+const COMPILER_STACK_BYTES: usize = 16 << 20;
 
 /// Why a file is no module that this host can run.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +52,8 @@ pub enum ModuleError {
     },
     #[error("it can't be compiled: {message}")]
     Compile { message: String },
+    #[error("compiling it takes longer than {seconds} s")]
+    TooSlow { seconds: f64 },
     #[error("it could not be asked what it is")]
     Describe { source: CallError },
     #[error("its manifest makes no sense: {source}")]
@@ -57,7 +64,11 @@ impl ModuleError {
     /// What to do next.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::TooLarge { .. } => "build it in release mode: `retell build PATH`",
+            Self::TooLarge { .. } => {
+                "build it in release mode: `retell build PATH`; `retell deploy FILE --limit \
+                 module-size=VALUE` allows more"
+            }
+            Self::TooSlow { .. } => "`retell deploy FILE --limit compile-time=VALUE` allows more",
             Self::NotWasm => {
                 "build the crate with `retell build PATH` and deploy the `.wasm` file it names"
             }
@@ -118,9 +129,14 @@ pub fn digest_of(bytes: &[u8]) -> String {
 impl Module {
     /// Reads, compiles (or takes from the cache) and asks the module what it is.
     pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Self, ModuleError> {
-        let stamp = read_stamp(bytes)?;
+        Self::load_within(engine, bytes, Limits::default())
+    }
+
+    /// The same under limits that a deployer changed.
+    pub fn load_within(engine: &Engine, bytes: &[u8], limits: Limits) -> Result<Self, ModuleError> {
+        let stamp = read_stamp(bytes, limits)?;
         let digest = digest_of(bytes);
-        let component = compile_cached(engine, &digest, bytes)?;
+        let component = compile_cached(engine, &digest, bytes, limits)?;
         let mut linker = Linker::<State>::new(engine.inner());
         let failed = |error: wasmtime::Error| ModuleError::Compile {
             message: format!("{error:#}"),
@@ -131,7 +147,7 @@ impl Module {
             message: format!("{error:#}"),
         })?;
         let nothing: Arc<Mutex<dyn RowSource>> = Arc::new(Mutex::new(NoRows));
-        let described = Instance::start(engine, &pre, &digest, nothing, Limits::default())
+        let described = Instance::start(engine, &pre, &digest, nothing, limits)
             .and_then(|mut instance| instance.describe())
             .map_err(|source| ModuleError::Describe { source })?;
         let manifest = Manifest::from(described);
@@ -182,11 +198,12 @@ impl std::fmt::Debug for Module {
 
 /// Reads a module without compiling it: is it a component, of this contract, importing nothing
 /// else?
-pub fn read_stamp(bytes: &[u8]) -> Result<Stamp, ModuleError> {
-    if bytes.len() > limits::MODULE_BYTES_MAX {
+pub fn read_stamp(bytes: &[u8], limits: Limits) -> Result<Stamp, ModuleError> {
+    let bytes_max = limits.size(Limit::ModuleSize);
+    if bytes.len() > bytes_max {
         return Err(ModuleError::TooLarge {
             bytes: bytes.len(),
-            bytes_max: limits::MODULE_BYTES_MAX,
+            bytes_max,
         });
     }
     if !bytes.starts_with(b"\0asm") {
@@ -305,15 +322,17 @@ impl<'a> Outline<'a> {
 
 /// Compiled code from the cache, or compiled now and put there. A cache that can't be written is
 /// only slower.
-fn compile_cached(engine: &Engine, digest: &str, bytes: &[u8]) -> Result<Component, ModuleError> {
+fn compile_cached(
+    engine: &Engine,
+    digest: &str,
+    bytes: &[u8],
+    limits: Limits,
+) -> Result<Component, ModuleError> {
     let path = engine.cached_code(digest);
     if let Some(component) = read_cached(engine, &path) {
         return Ok(component);
     }
-    let failed = |error: wasmtime::Error| ModuleError::Compile {
-        message: format!("{error:#}"),
-    };
-    let component = Component::new(engine.inner(), bytes).map_err(failed)?;
+    let component = compile(engine, bytes, limits.time(Limit::CompileTime))?;
     match component
         .serialize()
         .map_err(|error| error.to_string())
@@ -323,6 +342,32 @@ fn compile_cached(engine: &Engine, digest: &str, bytes: &[u8]) -> Result<Compone
         Err(error) => tracing::info!("compiled code is not kept in {}: {error}", path.display()),
     }
     Ok(component)
+}
+
+/// Compiles on a thread of its own. The compiler can't be interrupted: what takes too long goes on there,
+/// and nobody waits for it.
+fn compile(engine: &Engine, bytes: &[u8], time_max: Duration) -> Result<Component, ModuleError> {
+    let (done, ended) = std::sync::mpsc::sync_channel(1);
+    let (engine, bytes) = (engine.clone(), bytes.to_vec());
+    std::thread::Builder::new()
+        .name("retell-compile".to_owned())
+        .stack_size(COMPILER_STACK_BYTES)
+        .spawn(move || {
+            // Nobody may be waiting any more.
+            let _ = done.send(Component::new(engine.inner(), &bytes));
+        })
+        .expect("a process that can't start a thread can't go on");
+    match ended.recv_timeout(time_max) {
+        Ok(compiled) => compiled.map_err(|error| ModuleError::Compile {
+            message: format!("{error:#}"),
+        }),
+        Err(RecvTimeoutError::Timeout) => Err(ModuleError::TooSlow {
+            seconds: time_max.as_secs_f64(),
+        }),
+        Err(RecvTimeoutError::Disconnected) => Err(ModuleError::Compile {
+            message: "the compiler panicked over it".to_owned(),
+        }),
+    }
 }
 
 /// The file is the code followed by its SHA-256: wasmtime trusts what it loads, so a file that was

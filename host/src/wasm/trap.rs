@@ -1,6 +1,6 @@
 //! From what wasmtime reports to whose fault it is.
 
-use crate::limits;
+use super::limits::{Limit, Limits};
 
 /// Why a call into a module gave no result. Each kind says whose fault it is.
 #[derive(Debug, thiserror::Error)]
@@ -15,8 +15,12 @@ pub enum CallError {
         backtrace: Vec<String>,
     },
     /// The module hit a limit.
-    #[error("the module hit the limit of {limit}: {value}")]
-    Limit { limit: &'static str, value: String },
+    #[error(
+        "the module hit the limit of {limit}: {}; `retell deploy FILE --limit {}=VALUE` changes it",
+        limit.shown(*value),
+        limit.name()
+    )]
+    Limit { limit: Limit, value: u64 },
     /// The module broke the contract; no event is to blame.
     #[error("the module broke the contract: {message}")]
     Contract { message: String },
@@ -31,8 +35,8 @@ pub enum CallError {
 #[derive(Debug, thiserror::Error)]
 #[error("limit of {limit}: {value}")]
 pub(super) struct LimitHit {
-    pub(super) limit: &'static str,
-    pub(super) value: String,
+    pub(super) limit: Limit,
+    pub(super) value: u64,
 }
 
 /// An import call that made no sense, on its way through wasmtime.
@@ -59,7 +63,15 @@ pub(super) struct HostFault {
 
 /// Sorts out an error of wasmtime. `last_words`: what the guest logged as an error before it, which
 /// is where the SDK's panic hook leaves message and place.
-pub(super) fn judge(error: wasmtime::Error, last_words: Option<String>) -> CallError {
+pub(super) fn judge(
+    error: wasmtime::Error,
+    last_words: Option<String>,
+    limits: &Limits,
+) -> CallError {
+    let limit = |limit: Limit| CallError::Limit {
+        limit,
+        value: limits.get(limit),
+    };
     let error = match error.downcast::<HostFault>() {
         Ok(fault) => {
             return CallError::Host {
@@ -71,7 +83,7 @@ pub(super) fn judge(error: wasmtime::Error, last_words: Option<String>) -> CallE
     if let Some(hit) = error.downcast_ref::<LimitHit>() {
         return CallError::Limit {
             limit: hit.limit,
-            value: hit.value.clone(),
+            value: hit.value,
         };
     }
     if let Some(refused) = error.downcast_ref::<RefusedEvent>() {
@@ -100,10 +112,7 @@ pub(super) fn judge(error: wasmtime::Error, last_words: Option<String>) -> CallE
         })
         .unwrap_or_default();
     match error.downcast_ref::<wasmtime::Trap>() {
-        Some(wasmtime::Trap::Interrupt) => CallError::Limit {
-            limit: "time for one batch",
-            value: format!("{} s", limits::GUEST_BATCH_TIME_MAX.as_secs()),
-        },
+        Some(wasmtime::Trap::Interrupt) => limit(Limit::BatchTime),
         Some(wasmtime::Trap::StackOverflow) => CallError::Trap {
             message: last_words.unwrap_or_else(|| "call stack exhausted".to_owned()),
             backtrace,
@@ -116,10 +125,7 @@ pub(super) fn judge(error: wasmtime::Error, last_words: Option<String>) -> CallE
         None => {
             let message = format!("{error:#}");
             if message.contains("hostcall") {
-                CallError::Limit {
-                    limit: "bytes of one call",
-                    value: format!("{} bytes", limits::GUEST_CALL_BYTES_MAX),
-                }
+                limit(Limit::CallBytes)
             } else {
                 CallError::Contract { message }
             }

@@ -4,10 +4,9 @@ use sqlx::{Postgres, Row, Transaction};
 
 use super::majors::{pass_on_major, set_major};
 use super::{PgCatalog, Result, doing};
-use crate::catalog::CatalogError;
-use crate::catalog::stored::parse_status;
+use crate::catalog::stored::{parse_status, stored_errors, stored_limits};
+use crate::catalog::{CatalogError, NewRules};
 use crate::lifecycle::state::{Change, Status};
-use crate::read_model::journal::ErrorPolicy;
 
 pub(super) async fn change(
     catalog: &PgCatalog,
@@ -136,22 +135,26 @@ pub(super) async fn set_promote(
     Ok(())
 }
 
-pub(super) async fn set_errors(
+/// Changes those rules that are given.
+pub(super) async fn set_rules(
     transaction: &mut Transaction<'static, Postgres>,
     projection: &str,
     version: &str,
-    errors: ErrorPolicy,
+    rules: &NewRules,
 ) -> Result<()> {
+    let errors = rules.errors.map(stored_errors);
     sqlx::query(
-        "UPDATE retell.versions SET on_error = $1, dead_letters_max = $2
-         WHERE projection = $3 AND version = $4",
+        "UPDATE retell.versions SET on_error = coalesce($1, on_error),
+             dead_letters_max = coalesce($2, dead_letters_max), limits = coalesce($3, limits)
+         WHERE projection = $4 AND version = $5",
     )
-    .bind(errors.on_error.word())
-    .bind(i64::try_from(errors.dead_letters_max).unwrap_or(i64::MAX))
+    .bind(errors.map(|(on_error, _)| on_error))
+    .bind(errors.map(|(_, dead_letters_max)| dead_letters_max))
+    .bind(rules.limits.as_ref().map(stored_limits))
     .bind(projection)
     .bind(version)
     .execute(&mut **transaction)
     .await
-    .map_err(doing("note what is done about errors"))?;
+    .map_err(doing("note a version's rules"))?;
     Ok(())
 }

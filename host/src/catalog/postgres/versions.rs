@@ -3,9 +3,9 @@
 use sqlx::{Postgres, Row, Transaction};
 
 use super::builds::{build_of, insert_build};
-use super::status::{change_status, set_errors, set_promote, status_of};
+use super::status::{change_status, set_promote, set_rules, status_of};
 use super::{PgCatalog, Result, doing};
-use crate::catalog::stored::{damaged, parse_errors, parse_version};
+use crate::catalog::stored::{damaged, parse_rules, parse_version};
 use crate::catalog::{CatalogError, ModuleRecord, NewVersion, Registered, Stage, VersionRecord};
 use crate::lifecycle::state::{Change, State};
 use crate::postgres::Timestamp;
@@ -55,7 +55,11 @@ pub(super) async fn versions(catalog: &PgCatalog, projection: &str) -> Result<Ve
             digest: row.get("digest"),
             status: status_of(row)?,
             promote_when_ready: row.get("promote_when_ready"),
-            errors: parse_errors(row.get("on_error"), row.get("dead_letters_max"))?,
+            rules: parse_rules(
+                row.get("on_error"),
+                row.get("dead_letters_max"),
+                row.get("limits"),
+            )?,
             current: build(&text, "current"),
             successor: build(&text, "successor"),
             latest_location: latest(&text),
@@ -134,9 +138,7 @@ pub(super) async fn register(catalog: &PgCatalog, new: NewVersion<'_>) -> Result
         )
         .await?;
     }
-    if let Some(errors) = new.errors {
-        set_errors(&mut transaction, projection, version, errors).await?;
-    }
+    set_rules(&mut transaction, projection, version, &new.rules).await?;
     if new.promote_when_ready {
         set_promote(&mut transaction, projection, version, true).await?;
     }

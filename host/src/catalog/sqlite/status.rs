@@ -4,10 +4,9 @@ use sqlx::{Row, Sqlite, Transaction};
 
 use super::majors::{pass_on_major, set_major};
 use super::{Result, SqliteCatalog, doing};
-use crate::catalog::CatalogError;
-use crate::catalog::stored::parse_status;
+use crate::catalog::stored::{parse_status, stored_errors, stored_limits};
+use crate::catalog::{CatalogError, NewRules};
 use crate::lifecycle::state::{Change, Status};
-use crate::read_model::journal::ErrorPolicy;
 
 pub(super) async fn change(
     catalog: &SqliteCatalog,
@@ -134,22 +133,26 @@ pub(super) async fn set_promote(
     Ok(())
 }
 
-pub(super) async fn set_errors(
+/// Changes those rules that are given.
+pub(super) async fn set_rules(
     transaction: &mut Transaction<'static, Sqlite>,
     projection: &str,
     version: &str,
-    errors: ErrorPolicy,
+    rules: &NewRules,
 ) -> Result<()> {
+    let errors = rules.errors.map(stored_errors);
     sqlx::query(
-        "UPDATE versions SET on_error = ?, dead_letters_max = ?
+        "UPDATE versions SET on_error = coalesce(?, on_error),
+             dead_letters_max = coalesce(?, dead_letters_max), limits = coalesce(?, limits)
          WHERE projection = ? AND version = ?",
     )
-    .bind(errors.on_error.word())
-    .bind(i64::try_from(errors.dead_letters_max).unwrap_or(i64::MAX))
+    .bind(errors.map(|(on_error, _)| on_error))
+    .bind(errors.map(|(_, dead_letters_max)| dead_letters_max))
+    .bind(rules.limits.as_ref().map(stored_limits))
     .bind(projection)
     .bind(version)
     .execute(&mut **transaction)
     .await
-    .map_err(doing("note what is done about errors"))?;
+    .map_err(doing("note a version's rules"))?;
     Ok(())
 }

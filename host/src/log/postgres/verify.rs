@@ -37,17 +37,8 @@ pub(super) async fn check_chain(
             Ok(Some(row)) => link(&row, walk.hash(), &mut buffer),
             Err(error) => Err(error),
         };
-        match read {
-            Ok((position, computed, stored)) => {
-                if !walk.step(position, computed, stored) {
-                    break;
-                }
-            }
-            Err(error) if is_damage(&error) => {
-                walk.unreadable(error.to_string());
-                break;
-            }
-            Err(error) => return Err(error),
+        if !walk.take(read, is_damage)? {
+            break;
         }
     }
     Ok(walk.end())

@@ -63,17 +63,8 @@ fn walk(connection: &Connection, progress: ChainProgress) -> rusqlite::Result<Ch
             Ok(Some(row)) => link(row, walk.hash(), &mut buffer),
             Err(error) => Err(error),
         };
-        match read {
-            Ok((position, computed, stored)) => {
-                if !walk.step(position, computed, stored) {
-                    break;
-                }
-            }
-            Err(error) if is_damage(&error) => {
-                walk.unreadable(error.to_string());
-                break;
-            }
-            Err(error) => return Err(error),
+        if !walk.take(read, is_damage)? {
+            break;
         }
     }
     Ok(walk.end())

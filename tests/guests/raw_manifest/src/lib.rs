@@ -81,6 +81,22 @@ enum Conduct {
     Remembers,
     /// Traps where it gets fewer than 500 events at once.
     Shy,
+    /// `apply` says that its keys end behind their end.
+    EndsOutOfRange,
+    /// `apply` says that its keys end in no order.
+    UnsortedEnds,
+    /// `apply` puts rows with a column too many.
+    WrongColumns,
+    /// `apply` puts rows with a text where an integer belongs.
+    WrongTypes,
+    /// `apply` refuses an event in words that are no UTF-8.
+    NotUtf8,
+    /// `apply` grows its memory as far as it goes, and copies all of it.
+    GrowsAndCopies,
+    /// `apply` puts a row of 64 MiB.
+    HugeRow,
+    /// `apply` logs a thousand lines.
+    FloodsTheLog,
 }
 
 /// How often this instance was called.
@@ -109,6 +125,19 @@ impl bindings::Guest for Module {
         let conduct = script().conduct;
         match conduct {
             Conduct::ApplyTraps => core::arch::wasm32::unreachable(),
+            Conduct::NotUtf8 => {
+                return Err(wit::Failure {
+                    event: 0,
+                    // SAFETY: none; that is what this guest is for. Nothing here reads the text.
+                    message: unsafe { String::from_utf8_unchecked(vec![0xff, 0xfe]) },
+                });
+            }
+            Conduct::GrowsAndCopies => grow_and_copy(),
+            Conduct::FloodsTheLog => {
+                for line in 0..1_000 {
+                    read_model::log(3, &format!("line {line}"));
+                }
+            }
             Conduct::RefusesAnother => {
                 return Err(wit::Failure {
                     event: 1_000_000,
@@ -134,7 +163,7 @@ impl bindings::Guest for Module {
                 Conduct::Shy if events.positions.len() < 500 => core::arch::wasm32::unreachable(),
                 _ => {}
             }
-            let values = [Value::Integer(position)];
+            let mut values = vec![Value::Integer(position)];
             changes.events.push(event);
             changes.tables.push(if conduct == Conduct::UnknownTable {
                 7
@@ -143,17 +172,35 @@ impl bindings::Guest for Module {
             });
             changes.kinds.push(0);
             changes.keys.extend(retell_contract::encode_key(&values));
-            if conduct != Conduct::UnevenLists {
-                changes.key_ends.push(end_of(&changes.keys));
+            match conduct {
+                Conduct::UnevenLists => {}
+                Conduct::EndsOutOfRange => changes.key_ends.push(u32::MAX),
+                Conduct::UnsortedEnds => changes.key_ends.push(1_000 - event),
+                _ => changes.key_ends.push(end_of(&changes.keys)),
             }
-            if conduct == Conduct::BrokenRow {
-                changes.rows.push(0xff);
-            } else {
-                changes.rows.extend(retell_contract::encode_row(&values));
+            match conduct {
+                Conduct::WrongColumns => values.push(Value::Integer(1)),
+                Conduct::WrongTypes => values = vec![Value::Text("one".to_owned())],
+                _ => {}
+            }
+            match conduct {
+                Conduct::BrokenRow => changes.rows.push(0xff),
+                Conduct::HugeRow => changes.rows.resize(64 << 20, 0),
+                _ => changes.rows.extend(retell_contract::encode_row(&values)),
             }
             changes.row_ends.push(end_of(&changes.rows));
         }
         Ok(changes)
+    }
+}
+
+fn grow_and_copy() {
+    const PAGE_BYTES: usize = 64 << 10;
+    while core::arch::wasm32::memory_grow::<0>(1_024) != usize::MAX {
+        let all = core::arch::wasm32::memory_size::<0>() * PAGE_BYTES;
+        let half = all / 2;
+        // SAFETY: the upper half belongs to nobody yet.
+        unsafe { core::ptr::copy(core::ptr::null::<u8>().add(1 << 20), half as *mut u8, half / 2) };
     }
 }
 
