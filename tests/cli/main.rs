@@ -15,6 +15,7 @@ mod history;
 mod tree;
 
 mod append;
+mod backup;
 mod build;
 mod check;
 mod content;

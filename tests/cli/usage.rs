@@ -2,8 +2,9 @@
 
 use crate::instance::Instance;
 
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 25] = [
     "append",
+    "backup",
     "build",
     "catch-up",
     "check",
@@ -41,6 +42,7 @@ fn all_commands_are_listed() {
       init          Create the event log of an instance; harmless where there is one
       migrate       Bring the schema of an older log up to date with this retell
       append        Append events to the log: one from flags, or many from a file or standard input
+      backup        Copy log, catalog and read models into a folder, while everything runs
       events        Print the events of the log, one a line, as JSON that `append` accepts again
       build         Compile a projection crate into a component that `retell deploy` takes
       catch-up      Bring versions to the head of the log, then return

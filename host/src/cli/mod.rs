@@ -1,6 +1,7 @@
 //! The command line: one file per command, this root, and the printer. Arguments are parsed only here.
 
 mod append;
+mod backup;
 mod build;
 mod check;
 mod dead_letters;
@@ -58,6 +59,7 @@ enum Command {
     Init(init::Args),
     Migrate(migrate::Args),
     Append(append::Args),
+    Backup(backup::Args),
     Events(events::Args),
     Build(build::Args),
     CatchUp(replay::CatchUp),
@@ -158,6 +160,7 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Migrate(args) => migrate::run(args, context).await,
         Command::Append(args) => append::run(args, context).await,
         Command::Events(args) => events::run(args, context).await,
+        Command::Backup(args) => backup::run(args, context).await,
         Command::Build(args) => build::run(args, context).await,
         Command::CatchUp(args) => replay::catch_up(args, context).await,
         Command::Check(args) => check::run(args, context).await,

@@ -3,6 +3,7 @@
 //! truth, and links follow it.
 
 mod access;
+mod backup;
 mod dead_letters;
 pub mod names;
 mod publish;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use access::{Access, View};
+pub use backup::{Backup, BackupError, CopiedModel, back_up};
 pub use request::{Done, Outcome, Request};
 pub use supervisor::{Scope, Supervisor};
 pub use verify::{Difference, Verdict, Verification, Verify, VerifyProgress};

@@ -332,6 +332,9 @@ impl Supervisor {
                 Some(position) => position,
                 None => self.position(version, current).await.unwrap_or(0),
             };
+            // Beyond the head it is of another history, from before the log was restored: there is no
+            // getting there any more.
+            let position = position.min(self.host.log.head().await?.position);
             let reached = self.progress(successor.id).map_or(0, |it| it.position);
             let stops_short = successor.until.is_some_and(|until| until < position);
             if stops_short && version.status.role == Role::Live {

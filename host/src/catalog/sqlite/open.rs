@@ -50,6 +50,11 @@ impl SqliteCatalog {
         }
     }
 
+    /// Closes all connections, after which nobody of this process has the file open.
+    pub async fn close(self) {
+        self.pool.close().await;
+    }
+
     /// Opens the catalog, or makes it where there is none. An older one is left alone and refused.
     /// Returns whether it was made.
     pub async fn open_or_create(path: &Path) -> Result<(Self, bool)> {

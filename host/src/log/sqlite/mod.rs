@@ -3,6 +3,7 @@
 
 mod adding;
 mod connection;
+mod copy;
 mod errors;
 mod group;
 mod import;
@@ -97,6 +98,12 @@ impl SqliteLog {
     /// Whether opening it created the log or changed its schema.
     pub fn was_prepared(&self) -> bool {
         self.prepared
+    }
+
+    /// Copies the log at `path`, and the catalog in it, as they are at one moment, into a file that must
+    /// not exist, durably; blocking.
+    pub fn copy(path: &Path, to: &Path) -> Result<(), LogError> {
+        copy::copy(path, to)
     }
 
     /// Walks along the hash chain of a log that may be too damaged to be opened; blocking. See

@@ -1,5 +1,6 @@
 //! A read model in an SQLite file of its own.
 
+mod copy;
 mod digest;
 mod fault;
 mod guard;
@@ -114,6 +115,12 @@ impl SqliteReadModel {
         let connection = open::snapshot(path)?;
         provenance::read(&connection, path)?;
         journal::read(&connection).map_err(|error| fault(path, Doing::Read, error))
+    }
+
+    /// Copies the read model, as it is at one moment, into a file that must not exist, durably. Returns
+    /// where it stood.
+    pub fn copy(path: &Path, to: &Path) -> Result<Checkpoint, ReadModelError> {
+        copy::copy(path, to)
     }
 
     /// The digest of the read model's tables and the position they stand at, in one snapshot.

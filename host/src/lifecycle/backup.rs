@@ -1,0 +1,299 @@
+//! A backup: log, catalog and read models of an instance, copied while everything runs, in an order in
+//! which no read model is ahead of the log.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::Host;
+use crate::catalog::sqlite::SqliteCatalog;
+use crate::catalog::{Build, Catalog, CatalogError};
+use crate::event::Position;
+use crate::log::LogError;
+use crate::log::sqlite::SqliteLog;
+use crate::read_model::sqlite::SqliteReadModel;
+use crate::read_model::{ReadModelError, ReadModelPlace, ReadModels};
+
+/// The log's file in a backup, which is that of any instance.
+const LOG_FILE: &str = "log.db";
+/// The folder of read models in a backup.
+const READ_MODELS: &str = "read-models";
+/// Deploys and retirements may come between copying read models and the catalog; then what is missing
+/// is copied, too.
+const ROUNDS_MAX: usize = 10;
+
+/// What a backup holds.
+#[derive(Debug)]
+pub struct Backup {
+    /// Of the log.
+    pub position: Position,
+    pub read_models: Vec<CopiedModel>,
+    /// Versions whose read models are on a server, and where.
+    pub elsewhere: Vec<(String, String)>,
+}
+
+/// One read model in a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopiedModel {
+    /// `articles@2.0.0`
+    pub name: String,
+    pub position: Position,
+}
+
+/// Why there is no backup; what was copied is gone again.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error("{folder} is not empty")]
+    NotEmpty { folder: PathBuf },
+    #[error("the folder {folder} can't be written")]
+    Folder {
+        folder: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    ReadModel(#[from] ReadModelError),
+    #[error("the catalog in the copy can't be brought in line")]
+    Locations { source: rusqlite::Error },
+    #[error("versions come and go too fast to be copied")]
+    Restless,
+}
+
+/// Copies the instance whose log is `log_file` into a folder that is absent or empty. The folder has
+/// its name only once everything is in it. Nobody but the process that is told to makes it.
+pub async fn back_up(
+    host: &Arc<Host>,
+    log_file: &Path,
+    folder: &Path,
+) -> Result<Backup, BackupError> {
+    let io = |source| BackupError::Folder {
+        folder: folder.to_owned(),
+        source,
+    };
+    match fs::read_dir(folder).map(|mut entries| entries.next()) {
+        Ok(Some(_)) => {
+            return Err(BackupError::NotEmpty {
+                folder: folder.to_owned(),
+            });
+        }
+        Ok(None) => fs::remove_dir(folder).map_err(io)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(io(error)),
+    }
+    let unfinished = unfinished(folder);
+    remove(&unfinished).map_err(io)?;
+    fs::create_dir_all(&unfinished).map_err(io)?;
+    let copied = copy_all(host, log_file, &unfinished).await;
+    let named = copied.and_then(|backup| {
+        sync_folders(&unfinished).map_err(io)?;
+        fs::rename(&unfinished, folder).map_err(io)?;
+        if let Some(parent) = folder.parent().filter(|it| !it.as_os_str().is_empty()) {
+            File::open(parent)
+                .and_then(|it| it.sync_all())
+                .map_err(io)?;
+        }
+        Ok(backup)
+    });
+    if named.is_err() {
+        // Best effort: the next attempt sweeps it up, too.
+        let _ = remove(&unfinished);
+    }
+    named
+}
+
+async fn copy_all(host: &Arc<Host>, log_file: &Path, folder: &Path) -> Result<Backup, BackupError> {
+    let log_copy = folder.join(LOG_FILE);
+    let mut copied: BTreeMap<i64, Position> = BTreeMap::new();
+    let mut wanted = builds(&*host.catalog).await?;
+    for _ in 0..ROUNDS_MAX {
+        for (_, build) in &wanted {
+            if !copied.contains_key(&build.id)
+                && let Some(position) = copy_model(host, build, folder).await?
+            {
+                copied.insert(build.id, position);
+            }
+        }
+        remove_file(&log_copy).map_err(|source| BackupError::Folder {
+            folder: folder.to_owned(),
+            source,
+        })?;
+        let (from, to) = (log_file.to_owned(), log_copy.clone());
+        blocking(move || SqliteLog::copy(&from, &to)).await?;
+        let catalog = SqliteCatalog::open(&log_copy).await?;
+        wanted = builds(&catalog).await?;
+        catalog.close().await;
+        let missing = wanted
+            .iter()
+            .any(|(_, build)| !copied.contains_key(&build.id) && is_there(host, build));
+        if missing {
+            continue;
+        }
+        let there: Vec<&Build> = wanted.iter().map(|it| &it.1).collect();
+        let position = settle(folder, &log_copy, &there, &copied)?;
+        let mut backup = Backup {
+            position,
+            read_models: Vec::new(),
+            elsewhere: Vec::new(),
+        };
+        for (name, build) in wanted {
+            match (copied.get(&build.id), host.places.of_build(&build)?) {
+                (Some(&position), _) => backup.read_models.push(CopiedModel { name, position }),
+                (None, place @ ReadModelPlace::Schema(_)) => {
+                    backup.elsewhere.push((name, place.to_string()));
+                }
+                (None, ReadModelPlace::File(_)) => {}
+            }
+        }
+        return Ok(backup);
+    }
+    Err(BackupError::Restless)
+}
+
+/// The current builds of all versions, by name.
+async fn builds(catalog: &dyn Catalog) -> Result<Vec<(String, Build)>, CatalogError> {
+    let mut builds = Vec::new();
+    for projection in catalog.projections().await? {
+        for version in catalog.versions(&projection).await? {
+            let name = version.name();
+            builds.extend(version.current.map(|build| (name, build)));
+        }
+    }
+    Ok(builds)
+}
+
+fn is_there(host: &Host, build: &Build) -> bool {
+    matches!(host.places.of_build(build), Ok(ReadModelPlace::File(path)) if path.exists())
+}
+
+/// Copies a build's file, if it has one yet, and returns where it stood.
+async fn copy_model(
+    host: &Host,
+    build: &Build,
+    folder: &Path,
+) -> Result<Option<Position>, BackupError> {
+    let ReadModelPlace::File(path) = host.places.of_build(build)? else {
+        return Ok(None);
+    };
+    let to = folder.join(location_in_backup(build));
+    let copied = blocking(move || SqliteReadModel::copy(&path, &to)).await;
+    match copied {
+        Ok(checkpoint) => Ok(Some(checkpoint.position)),
+        // Not made yet, or retired meanwhile: the catalog in the copy decides.
+        Err(ReadModelError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where a build goes in the backup, wherever it was.
+fn location_in_backup(build: &Build) -> String {
+    ReadModels::Folder(READ_MODELS.into()).location(&build.projection, &build.version, build.id)
+}
+
+/// What the copied catalog says of places becomes true of the copy, and what it does not know goes.
+/// Returns where the log ends.
+fn settle(
+    folder: &Path,
+    log_copy: &Path,
+    wanted: &[&Build],
+    copied: &BTreeMap<i64, Position>,
+) -> Result<Position, BackupError> {
+    let locations = || -> rusqlite::Result<Position> {
+        let catalog = Connection::open(log_copy)?;
+        for build in wanted.iter().filter(|it| copied.contains_key(&it.id)) {
+            catalog.execute(
+                "UPDATE builds SET location = ?1 WHERE id = ?2",
+                (location_in_backup(build), build.id),
+            )?;
+        }
+        // In one file, so that nothing is lost where only that is copied on.
+        catalog.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE;")?;
+        catalog.query_row("SELECT position FROM log_head", [], |row| row.get(0))
+    };
+    let position = locations().map_err(|source| BackupError::Locations { source })?;
+    let kept: Vec<PathBuf> = wanted
+        .iter()
+        .map(|it| folder.join(location_in_backup(it)))
+        .collect();
+    let sweep = || -> std::io::Result<()> {
+        for file in files(&folder.join(READ_MODELS))? {
+            if !kept.contains(&file) {
+                fs::remove_file(file)?;
+            }
+        }
+        Ok(())
+    };
+    sweep().map_err(|source| BackupError::Folder {
+        folder: folder.to_owned(),
+        source,
+    })?;
+    Ok(position)
+}
+
+/// All files below a folder; none where there is no folder.
+fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn sync_folders(folder: &Path) -> std::io::Result<()> {
+    for file in files(folder)? {
+        File::open(&file)?.sync_all()?;
+        let parents = file.ancestors().skip(1);
+        for parent in parents.take_while(|it| it.starts_with(folder)) {
+            File::open(parent)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+/// The name of a backup that is not finished.
+fn unfinished(folder: &Path) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".unfinished");
+    name.into()
+}
+
+fn remove(folder: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn remove_file(path: &Path) -> std::io::Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match fs::remove_file(PathBuf::from(name)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static, E: Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}

@@ -1,0 +1,154 @@
+//! `retell backup`: a copy that is an instance, whatever goes on meanwhile, and what becomes of a log and
+//! of read models that are put together again.
+
+use std::path::Path;
+
+use crate::instance::Instance;
+use crate::serve::Serving;
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("it can be listed") {
+        let path = entry.expect("an entry").path();
+        let to = to.join(path.file_name().expect("a name"));
+        let kind = path.symlink_metadata().expect("it is there").file_type();
+        if kind.is_dir() {
+            copy(&path, &to);
+        } else if kind.is_file() {
+            std::fs::copy(&path, &to).expect("it can be copied");
+        }
+    }
+}
+
+#[test]
+fn a_copy_that_is_made_while_everything_runs_is_an_instance() {
+    let it = Instance::new();
+    it.append(500);
+    it.promoted(&["1.0.0", "1.1.0"]);
+    let host = Serving::begin(&it);
+    let mut appender = it
+        .shell(
+            "for n in $(seq 1 60); do \"$@\" append -q --stream more --type T --data 1; done",
+            &[],
+        )
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("a shell runs");
+    for number in 0..5 {
+        let folder = format!("backup-{number}");
+        let report = it.json(&["backup", &folder]);
+        let position = report["position"].as_u64().expect("a number");
+        let copied = report["read_models"].as_array().expect("a list");
+        assert_eq!(copied.len(), 2, "{report}");
+        for model in copied {
+            assert!(model["position"].as_u64() <= Some(position), "{report}");
+        }
+        assert!(!it.path(&format!("{folder}.unfinished")).exists());
+        let data = ["--data", &folder];
+        let there = |args: &[&str]| it.json(&[&data[..], args].concat());
+        assert_eq!(there(&["check"])["whole_up_to"], position);
+        let status = there(&["status"]);
+        for version in status.as_array().expect("a list") {
+            assert_eq!(version["state"], "ready", "{status}");
+            let location = version["location"].as_str().expect("a path");
+            assert!(location.contains(&folder), "{status}");
+        }
+        it.ok(&[&data[..], &["catch-up", "-q"]].concat());
+        for name in ["ticks@1.0.0", "ticks@1.1.0"] {
+            let verified = there(&["verify", name]);
+            assert_eq!(verified["verdict"], "same");
+            assert_eq!(verified["position"], position);
+        }
+        // It goes its own way.
+        it.ok(&[
+            &data[..],
+            &[
+                "append", "-q", "--stream", "s", "--type", "T", "--data", "1",
+            ],
+        ]
+        .concat());
+        it.ok(&[&data[..], &["catch-up", "-q"]].concat());
+    }
+    assert!(appender.wait().expect("it ends").success());
+    it.ok(&["wait", "ticks", "--position", "560"]);
+    drop(host);
+    assert_eq!(it.json(&["check"])["whole_up_to"], 560);
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_left_alone() {
+    let it = Instance::new();
+    it.append(1);
+    std::fs::create_dir(it.path("full")).expect("a folder");
+    it.write("full/mine", "mine");
+    let said = it.says(&["backup", "full"]);
+    assert!(said.starts_with("exit 3\n"), "{said}");
+    assert!(said.contains("is not empty"), "{said}");
+    std::fs::create_dir(it.path("empty")).expect("a folder");
+    it.ok(&["backup", "-q", "empty"]);
+    // What a killed one left is no obstacle.
+    std::fs::create_dir(it.path("new.unfinished")).expect("a folder");
+    it.write("new.unfinished/log.db", "half");
+    it.ok(&["backup", "-q", "new"]);
+    assert_eq!(it.json(&["--data", "new", "check"])["whole_up_to"], 1);
+}
+
+#[test]
+fn the_log_alone_is_enough() {
+    let it = Instance::new();
+    it.append(50);
+    it.promoted(&["1.0.0"]);
+    let digest = it.json(&["digest", "ticks"]);
+    it.ok(&["backup", "-q", "copy"]);
+    std::fs::create_dir(it.path("alone")).expect("a folder");
+    std::fs::copy(it.path("copy/log.db"), it.path("alone/log.db")).expect("it is copied");
+    let there = ["--data", "alone"];
+    let failed = it.says(&[&there[..], &["catch-up"]].concat());
+    assert!(failed.starts_with("exit 1\n"), "{failed}");
+    assert!(failed.contains("retell replay"), "{failed}");
+    it.ok(&[&there[..], &["replay", "-q", "ticks@1.0.0"]].concat());
+    assert_eq!(
+        it.json(&[&there[..], &["digest", "ticks"]].concat()),
+        digest
+    );
+}
+
+#[test]
+fn read_models_of_a_later_log_or_of_another_history_are_refused() {
+    let it = Instance::new();
+    it.append(50);
+    it.promoted(&["1.0.0"]);
+    it.ok(&["backup", "-q", "old"]);
+    let one = [
+        "append", "-q", "--stream", "s", "--type", "T", "--data", "1",
+    ];
+    for _ in 0..3 {
+        it.ok(&one);
+    }
+    it.ok(&["catch-up", "-q"]);
+    // The old log under the read models of today; then it goes another way.
+    for other_way in [false, true] {
+        let data = format!("restored-{other_way}");
+        copy(&it.path("retell-data"), &it.path(&data));
+        for suffix in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(it.path(&format!("{data}/log.db{suffix}")));
+        }
+        std::fs::copy(it.path("old/log.db"), it.path(&format!("{data}/log.db")))
+            .expect("it is copied");
+        let there = ["--data", &data];
+        let (times, event) = if other_way { (5, "Other") } else { (0, "T") };
+        for _ in 0..times {
+            let append = [
+                "append", "-q", "--stream", "s", "--type", event, "--data", "2",
+            ];
+            it.ok(&[&there[..], &append].concat());
+        }
+        let said = it.says(&[&there[..], &["catch-up"]].concat());
+        assert!(said.starts_with("exit 1\n"), "{said}");
+        assert!(said.contains("retell replay"), "{said}");
+        it.ok(&[&there[..], &["replay", "-q", "ticks@1.0.0"]].concat());
+        let verified = it.json(&[&there[..], &["verify", "ticks"]].concat());
+        assert_eq!(verified["verdict"], "same");
+        assert_eq!(verified["position"], 50 + times);
+    }
+}
