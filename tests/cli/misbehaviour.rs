@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::instance::Instance;
-use crate::scripted::{manifest, module, scripted};
+use crate::scripted::{column, manifest, module, scripted};
 
 fn note(id: &str) -> Value {
     json!({ "stream": "notes", "type": "NoteAdded", "data": { "id": id, "title": "T", "stars": 1 } })
@@ -184,8 +184,16 @@ fn modules_that_break_the_contract() {
         "not_utf8",
         "grows_and_copies",
         "huge_row",
+        "calls_while_returning",
+        "nan",
+        "negative_zero",
     ] {
-        let breaks = scripted(&manifest("notes", "1.0.0"), conduct);
+        let mut it = manifest("notes", "1.0.0");
+        if ["nan", "negative_zero"].contains(&conduct) {
+            let columns = it["tables"][0]["columns"].as_array_mut();
+            columns.expect("a list").push(column("value", "real"));
+        }
+        let breaks = scripted(&it, conduct);
         let all = broken(&events, 1, &breaks);
         writeln!(said, "{conduct}\n{all}").expect("a text");
     }
@@ -248,6 +256,24 @@ fn modules_that_break_the_contract() {
     huge_row
     exit 1
     error: notes@1.0.0 failed: event 1, `NoteAdded`: the module hit the limit of bytes of one row: 16 MiB; `retell deploy FILE --limit row-bytes=VALUE` changes it
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    calls_while_returning
+    exit 1
+    error: notes@1.0.0 failed: event 1, `NoteAdded`: wasm trap: cannot leave component instance
+        in (unnamed)
+        in <raw_manifest::allocator::Talkative as core::alloc::global::GlobalAlloc>::dealloc
+        in cabi_post_apply
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`; to leave the event out: `retell dead-letters notes@1.0.0`
+
+    nan
+    exit 1
+    error: notes@1.0.0 failed: events 1 to 3: the module handed over a row that is none of table `seen`: column 1 of the row: the real is not finite
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    negative_zero
+    exit 1
+    error: notes@1.0.0 failed: events 1 to 3: the module handed over a row that is none of table `seen`: column 1 of the row: the real is a negative zero
       hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
     "#);
 }

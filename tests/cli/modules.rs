@@ -475,6 +475,13 @@ fn modules_that_can_not_say_what_they_are() {
       caused by: the module crashed: wasm trap: wasm `unreachable` instruction executed
       hint: run the projection's own tests: `cargo test`
     "#);
+    it.write("million.wasm", scripted(&manifest, "million_tables"));
+    insta::assert_snapshot!(it.shows(&["inspect", "million.wasm"]), @r#"
+    exit 1
+    error: million.wasm is not a module that this host can run
+      caused by: its manifest makes no sense: the manifest has 1000000 tables, and at most 64 are allowed
+      hint: correct the projection's declaration and run `retell build PATH` again
+    "#);
     it.write("reads.wasm", scripted(&manifest, "describe_reads"));
     insta::assert_snapshot!(it.shows(&["inspect", "reads.wasm"]), @r#"
     exit 1

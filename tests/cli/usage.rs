@@ -140,6 +140,11 @@ fn help_of_the_lifecycle() {
           --limit <NAME=VALUE>
               Change what the module may use, as in memory=512MiB or batch-time=10s; can be given several times
 
+          --verify[=<YES>]
+              Replay it a second time with other cuts into batches, as `retell verify` does, and let it become ready only where both come to the same rows
+              
+              [possible values: true, false]
+
           --accept-dead-letters
               Promote it even if events are missing from it
 

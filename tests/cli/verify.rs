@@ -52,6 +52,58 @@ fn one_that_remembers_is_found_out_and_where() {
 }
 
 #[test]
+fn the_order_of_a_hash_map_is_found_out_where_it_matters() {
+    let it = instance(3_000, "keeps_the_first_of_a_map");
+    let said = it.says(&["verify", "ticks@1.0.0", "--seed", "5"]);
+    assert!(said.starts_with("exit 1\n"), "{said}");
+    assert!(said.contains("depends on how events are cut"), "{said}");
+    // Which row is changed first is no one's business.
+    let it = instance(3_000, "emits_in_map_order");
+    assert_eq!(it.json(&["verify", "ticks@1.0.0"])["verdict"], "same");
+    let rows = it.json(&["query", "ticks", "select count(*) as n from seen"]);
+    assert_eq!(rows, json!([{ "n": 3_000 }]));
+}
+
+#[test]
+fn what_must_be_verified_is_not_ready_before() {
+    let it = Instance::new();
+    it.append(3_000);
+    it.promoted(&["1.0.0"]);
+    let remembers = scripted(&manifest("ticks", "1.1.0"), "remembers");
+    it.write("remembers.wasm", remembers);
+    let said = it.says(&["deploy", "-q", "remembers.wasm", "--verify", "--promote"]);
+    assert!(said.starts_with("exit 1\n"), "{said}");
+    for part in [
+        "error: ticks@1.1.0 failed: ticks@1.1.0 depends on how events are cut",
+        "table seen, position=",
+        "retell verify ticks@1.1.0 --seed ",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let failed = it.version("ticks@1.1.0");
+    assert_eq!(
+        (&failed["state"], &failed["halt"]),
+        (&json!("replaying"), &json!("failed"))
+    );
+    assert_eq!(it.version("ticks")["version"], "1.0.0");
+    // Trying again does not get it past that; only its deployer does.
+    it.ok(&["resume", "-q", "ticks@1.1.0"]);
+    assert!(it.says(&["catch-up"]).starts_with("exit 1\n"));
+    it.ok(&["resume", "-q", "ticks@1.1.0"]);
+    it.ok(&["deploy", "-q", "remembers.wasm", "--verify=false"]);
+    assert_eq!(it.version("ticks@1.1.0")["state"], "ready");
+
+    let file = it.ticks("1.2.0");
+    it.ok(&["deploy", "-q", &file, "--verify", "--promote"]);
+    assert_eq!(it.version("ticks")["version"], "1.2.0");
+    // Once more: it was verified on the way. What was not is told so.
+    it.ok(&["deploy", "-q", &file, "--verify"]);
+    let said = it.says(&["deploy", "-q", "1.0.0.wasm", "--verify"]);
+    assert!(said.starts_with("exit 3\n"), "{said}");
+    assert!(said.contains("retell verify ticks@1.0.0"), "{said}");
+}
+
+#[test]
 fn one_that_fails_with_other_cuts_is_found_out() {
     let it = instance(900, "shy");
     let said = it.says(&["verify", "ticks@1.0.0", "--seed", "4"]);
@@ -74,6 +126,16 @@ fn a_read_model_that_somebody_changed_is_told_from_a_bad_module() {
         "{said}"
     );
     assert!(said.contains("retell replay ticks@1.0.0"), "{said}");
+    assert!(
+        said.contains("table seen, position=50\n    in the read model: no row\n    from the log:      position=50"),
+        "{said}"
+    );
+    let report = it.output(&["--json", "verify", "ticks@1.0.0"]);
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout).expect("JSON");
+    assert_eq!(
+        [&report["key"], &report["usual"], &report["stored"]],
+        [&json!("position=50"), &json!("position=50"), &json!(null)]
+    );
     it.ok(&["replay", "-q", "ticks@1.0.0"]);
     assert_eq!(it.json(&["verify", "ticks@1.0.0"])["verdict"], "same");
 }

@@ -141,6 +141,8 @@ pub struct Rules {
     pub errors: ErrorPolicy,
     /// What its module may use, where that is not the default.
     pub limits: ChangedLimits,
+    /// Whether each of its builds is verified before it is ready.
+    pub verify: bool,
 }
 
 /// What a deployer says now; none: what was said before, or else the default.
@@ -148,6 +150,7 @@ pub struct Rules {
 pub struct NewRules {
     pub errors: Option<ErrorPolicy>,
     pub limits: Option<ChangedLimits>,
+    pub verify: Option<bool>,
 }
 
 /// One version of a projection.

@@ -38,6 +38,7 @@ pub(super) fn parse_rules(
     on_error: &str,
     dead_letters_max: i64,
     limits: &str,
+    verify: bool,
 ) -> Result<Rules, CatalogError> {
     let on_error = OnError::from_word(on_error)
         .ok_or_else(|| damaged(format!("`{on_error}` is nothing to do about errors")))?;
@@ -49,6 +50,7 @@ pub(super) fn parse_rules(
             dead_letters_max: u64::try_from(dead_letters_max).unwrap_or(0),
         },
         limits,
+        verify,
     })
 }
 

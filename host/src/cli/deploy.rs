@@ -52,6 +52,11 @@ pub(crate) struct Args {
     /// Change what the module may use, as in memory=512MiB or batch-time=10s; can be given several times
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = read_limit)]
     limits: Vec<String>,
+    /// Replay it a second time with other cuts into batches, as `retell verify` does, and let it become
+    /// ready only where both come to the same rows
+    #[arg(long, value_name = "YES", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
+    verify: Option<bool>,
     /// Promote it even if events are missing from it
     #[arg(long, requires = "promote")]
     accept_dead_letters: bool,
@@ -75,6 +80,7 @@ impl Args {
         NewRules {
             errors: self.errors(),
             limits: (!self.limits.is_empty()).then(|| self.changed_limits()),
+            verify: self.verify,
         }
     }
 
@@ -126,6 +132,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let module = Module::load_within(&engine, &bytes, limits)
         .map_err(|error| bad_module(&args.file, error))?;
     let host = session::open_host(context, session::writing_mode(context)).await?;
+    if args.verify == Some(true) {
+        refuse_what_is_ready_unverified(&host, &module).await?;
+    }
     let registered = register(&host, &module, &bytes, &args).await?;
     let version = semver::Version::parse(&module.manifest().version)
         .expect("the manifest check wants a semantic version");
@@ -198,6 +207,28 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     }
     access.close().await;
     report(&host, context, &module, registered, built).await
+}
+
+/// It would have been verified on the way, and there is no way left.
+async fn refuse_what_is_ready_unverified(host: &Host, module: &Module) -> anyhow::Result<()> {
+    let manifest = module.manifest();
+    let versions = host.catalog.versions(&manifest.name).await?;
+    let there = versions
+        .iter()
+        .find(|it| it.version.to_string() == manifest.version && it.digest == module.digest());
+    match there {
+        Some(it) if it.status.state == State::Ready && !it.rules.verify => {
+            let name = it.name();
+            Err(Refused {
+                message: format!("{name} is ready already, and was not verified on the way"),
+                hint: Some(format!(
+                    "verify what is there: `retell verify {name}`, then deploy it without --verify"
+                )),
+            }
+            .into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether `--until` names another end than the build has that is there.

@@ -39,16 +39,18 @@ impl BuildBar {
     /// Shows where it is on its way to `goal`.
     pub(crate) fn show(&mut self, progress: &Progress, goal: Position) {
         let words = describe(progress, goal);
+        let position = match progress.phase {
+            Phase::Verifying { position, .. } => position,
+            _ => progress.applied.min(goal),
+        };
         if let Some(bar) = &self.bar {
             bar.set_length(goal);
-            bar.set_position(progress.applied.min(goal));
+            bar.set_position(position);
             bar.set_message(words);
         } else if self.since_line.elapsed() >= LINE_INTERVAL {
             self.since_line = Stopwatch::start();
-            self.printer.say(format_args!(
-                "{}: {} of {goal}, {words}",
-                self.name, progress.applied
-            ));
+            self.printer
+                .say(format_args!("{}: {position} of {goal}, {words}", self.name));
         }
     }
 
@@ -114,7 +116,8 @@ fn bar(name: &str) -> ProgressBar {
 }
 
 fn describe(progress: &Progress, goal: Position) -> String {
-    match progress.phase {
+    match &progress.phase {
+        Phase::Verifying { what, .. } => format!("verifying, {what}"),
         Phase::Opening => "compiling the module".to_owned(),
         Phase::Indexing => "building indexes".to_owned(),
         _ => {

@@ -12,7 +12,7 @@ use super::printer::Failed;
 use super::progress::VerifyBar;
 use super::session::{self, explain, locate};
 use crate::event::Position;
-use crate::lifecycle::{Difference, Verdict, Verification, Verify};
+use crate::lifecycle::{Verdict, Verify};
 use crate::log::OpenMode;
 use crate::read_model::Provenance;
 
@@ -26,7 +26,7 @@ use crate::read_model::Provenance;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  retell verify articles@2.0.0\n\n\
     With --json: {\"projection\",\"version\",\"position\",\"digest\",\"seed\",\"verdict\",\"parts_at\",\
-    \"table\",\"key\",\"usual\",\"cut\"}, where the verdict is `same`, `depends-on-cuts`, `fails` or \
+    \"table\",\"key\",\"usual\",\"cut\",\"stored\"}, where the verdict is `same`, `depends-on-cuts`, `fails` or \
     `read-model-differs`; exit code 1 unless it is `same`")]
 pub(crate) struct Args {
     /// The version, as in articles@2.0.0 (articles: the live one)
@@ -52,6 +52,8 @@ struct Report<'a> {
     usual: Option<&'a str>,
     /// The row with the random ones.
     cut: Option<&'a str>,
+    /// The row in the read model, where it is that which differs.
+    stored: Option<&'a str>,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
@@ -104,7 +106,17 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             difference,
         } => ("depends-on-cuts", Some(*position), difference.as_ref()),
         Verdict::Fails { .. } => ("fails", None, None),
-        Verdict::ReadModelDiffers => ("read-model-differs", None, None),
+        Verdict::ReadModelDiffers { difference } => {
+            ("read-model-differs", None, difference.as_ref())
+        }
+    };
+    // What a copy with large batches is compared with.
+    let [usual, cut, stored] = match (&verified.verdict, difference) {
+        (Verdict::ReadModelDiffers { .. }, Some(it)) => {
+            [it.other.as_deref(), None, it.one.as_deref()]
+        }
+        (_, Some(it)) => [it.one.as_deref(), it.other.as_deref(), None],
+        (_, None) => [None; 3],
     };
     if context.printer.json {
         context.printer.json(&Report {
@@ -117,71 +129,23 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             parts_at,
             table: difference.map(|it| it.table.as_str()),
             key: difference.map(|it| it.key.as_str()),
-            usual: difference.and_then(|it| it.usual.as_deref()),
-            cut: difference.and_then(|it| it.cut.as_deref()),
+            usual,
+            cut,
+            stored,
         })?;
     }
-    tell(&name, &verified, context)
-}
-
-/// What a person should know, as an error where it is one.
-fn tell(name: &str, verified: &Verification, context: &Context) -> anyhow::Result<()> {
-    let (message, hint) = match &verified.verdict {
-        Verdict::Same => {
-            if !context.printer.json {
-                context.printer.data(format_args!(
-                    "{}  {name} at {} is the same with other cuts",
-                    verified.digest, verified.position
-                ))?;
-            }
-            return Ok(());
+    if let Some((message, hint)) = verified.complaint(&name) {
+        return Err(Failed {
+            message,
+            hint: Some(hint),
         }
-        Verdict::DependsOnCuts {
-            position,
-            difference,
-        } => (
-            format!(
-                "{name} depends on how events are cut into batches: at position {position} the folds \
-                 part{}",
-                difference.as_ref().map(described).unwrap_or_default()
-            ),
-            format!(
-                "keep nothing in the module from one call to the next but what can be told from the \
-                 tables; run it again with --seed {}",
-                verified.seed
-            ),
-        ),
-        Verdict::Fails { blame } => (
-            format!("{name} can't apply with other cuts what it applied before: {blame}"),
-            format!(
-                "keep nothing in the module from one call to the next; run it again with --seed {}",
-                verified.seed
-            ),
-        ),
-        Verdict::ReadModelDiffers => (
-            format!(
-                "the read model of {name} is not what its module makes of the log up to position {}",
-                verified.position
-            ),
-            format!(
-                "somebody else changed it, or it is damaged; build it anew: `retell replay {name}`"
-            ),
-        ),
-    };
-    Err(Failed {
-        message,
-        hint: Some(hint),
+        .into());
     }
-    .into())
-}
-
-fn described(difference: &Difference) -> String {
-    let row = |row: &Option<String>| row.clone().unwrap_or_else(|| "no row".to_owned());
-    format!(
-        "\n    table {}, {}\n    with large batches: {}\n    with random ones:   {}",
-        difference.table,
-        difference.key,
-        row(&difference.usual),
-        row(&difference.cut)
-    )
+    if !context.printer.json {
+        context.printer.data(format_args!(
+            "{}  {name} at {} is the same with other cuts",
+            verified.digest, verified.position
+        ))?;
+    }
+    Ok(())
 }

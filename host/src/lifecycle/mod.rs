@@ -5,6 +5,7 @@
 mod access;
 mod backup;
 mod dead_letters;
+mod diff;
 pub mod names;
 mod publish;
 mod refusal;
@@ -21,9 +22,10 @@ use std::sync::Arc;
 
 pub use access::{Access, View};
 pub use backup::{Backup, BackupError, CopiedModel, back_up};
+pub use diff::Difference;
 pub use request::{Done, Outcome, Request};
 pub use supervisor::{Scope, Supervisor};
-pub use verify::{Difference, Verdict, Verification, Verify, VerifyProgress};
+pub use verify::{Verdict, Verification, Verify, VerifyProgress};
 pub use worker::{End, Phase, Progress};
 
 use crate::catalog::{Build, Catalog, CatalogError, Rules};

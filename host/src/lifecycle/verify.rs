@@ -7,19 +7,15 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use retell_contract::time::format_rfc3339;
-use retell_contract::value::Value;
-use retell_contract::{Manifest, decode_row};
 
+use super::diff::{Comparison, Difference};
 use super::{Host, LifecycleError};
 use crate::catalog::Rules;
 use crate::event::Position;
 use crate::limits;
 use crate::read_model::journal::{ErrorPolicy, JournalEntry};
 use crate::read_model::sqlite::SqliteReadModel;
-use crate::read_model::{
-    KEY_INDEX, KeyedRow, Provenance, ReadModel, ReadModelError, ReadModelPlace, RowReader,
-};
+use crate::read_model::{Provenance, ReadModel, ReadModelError, ReadModelPlace, RowReader};
 use crate::replay::{Blame, Feed, FeedSettings, Replay, ReplayError, Settings};
 use crate::wasm::Module;
 
@@ -29,8 +25,6 @@ const COPY_CACHE_BYTES: usize = 1 << 20;
 const COPY_FLUSH_BYTES: usize = 128 << 10;
 /// A copy's instances serve so many batches at most.
 const COPY_BATCHES_PER_INSTANCE: u32 = 4;
-/// Rows compared at once.
-const ROWS_PER_PAGE: u32 = 1_000;
 /// How often a read model is looked at whose journal moves meanwhile.
 const LOOKS_MAX: usize = 20;
 
@@ -54,7 +48,7 @@ pub enum Verdict {
     DependsOnCuts {
         /// The first position at which the two part.
         position: Position,
-        /// The first row that differs there.
+        /// The first row that differs there: with large batches, and with the random ones.
         difference: Option<Difference>,
     },
     /// With other cuts an event can't be applied.
@@ -62,19 +56,73 @@ pub enum Verdict {
         blame: Box<Blame>,
     },
     /// The module comes to the same rows each time, and the read model has others.
-    ReadModelDiffers,
+    ReadModelDiffers {
+        /// The first row that differs: in the read model, and in the copy. None where the read model
+        /// has moved on meanwhile.
+        difference: Option<Difference>,
+    },
 }
 
-/// A row of which two folds make different things.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    pub table: String,
-    /// `column=value`, of the key.
-    pub key: String,
-    /// With large batches; none where there is no such row.
-    pub usual: Option<String>,
-    /// With the random ones.
-    pub cut: Option<String>,
+impl Verification {
+    /// What is wrong with `name`, and what to do about it. None where it is the same.
+    pub fn complaint(&self, name: &str) -> Option<(String, String)> {
+        let (position, seed) = (self.position, self.seed);
+        Some(match &self.verdict {
+            Verdict::Same => return None,
+            Verdict::DependsOnCuts {
+                position,
+                difference,
+            } => (
+                format!(
+                    "{name} depends on how events are cut into batches: at position {position} the \
+                     folds part{}",
+                    described(
+                        difference.as_ref(),
+                        "with large batches",
+                        "with random ones"
+                    )
+                ),
+                format!(
+                    "keep nothing in the module from one call to the next but what can be told from \
+                     the tables; look again: `retell verify {name} --seed {seed}`"
+                ),
+            ),
+            Verdict::Fails { blame } => (
+                format!("{name} can't apply with other cuts what it applied before: {blame}"),
+                format!(
+                    "keep nothing in the module from one call to the next; look again: `retell verify \
+                     {name} --seed {seed}`"
+                ),
+            ),
+            Verdict::ReadModelDiffers { difference } => (
+                format!(
+                    "the read model of {name} is not what its module makes of the log up to position \
+                     {position}{}",
+                    described(difference.as_ref(), "in the read model", "from the log")
+                ),
+                format!(
+                    "somebody else changed it, or it is damaged; build it anew: `retell replay {name}`"
+                ),
+            ),
+        })
+    }
+}
+
+fn described(difference: Option<&Difference>, one: &str, other: &str) -> String {
+    let Some(it) = difference else {
+        return String::new();
+    };
+    let row = |row: &Option<String>| row.clone().unwrap_or_else(|| "no row".to_owned());
+    let width = one.len().max(other.len()) + 1;
+    format!(
+        "\n    table {}, {}\n    {:width$} {}\n    {:width$} {}",
+        it.table,
+        it.key,
+        format!("{one}:"),
+        row(&it.one),
+        format!("{other}:"),
+        row(&it.other)
+    )
 }
 
 /// What verifying needs of the version.
@@ -148,7 +196,8 @@ impl Verify {
             Err(blame) => return Ok(Verdict::Fails { blame }),
         };
         if usual.digest == cut.digest {
-            return Ok(Verdict::ReadModelDiffers);
+            let difference = self.changed_row(&copier, &usual, end)?;
+            return Ok(Verdict::ReadModelDiffers { difference });
         }
         // Equal up to `same`, different at `other`.
         let (mut same, mut other) = (0, end);
@@ -173,6 +222,21 @@ impl Verify {
             position: other,
             difference,
         })
+    }
+
+    /// The first row that the read model has otherwise than a copy at `end`, if it is still there.
+    fn changed_row(
+        &self,
+        copier: &Copier<'_>,
+        copy: &Copy,
+        end: Position,
+    ) -> Result<Option<Difference>, LifecycleError> {
+        let manifest = self.module.manifest();
+        let mut comparison = Comparison::with(copier.reader(copy)?, manifest);
+        if self.place.content(manifest, &mut comparison)? != end {
+            return Ok(None);
+        }
+        Ok(comparison.finish()?)
     }
 
     /// Position, digest and journal of one moment, also of a read model that moves.
@@ -288,35 +352,14 @@ impl Copier<'_> {
     /// The first row that two copies do not agree on.
     fn difference(&self, usual: &Copy, cut: &Copy) -> Result<Option<Difference>, LifecycleError> {
         let manifest = self.verify.module.manifest();
-        let reader = |copy: &Copy| -> Result<Box<dyn RowReader>, ReadModelError> {
-            SqliteReadModel::open(&copy.path, manifest, &self.verify.provenance, 2)?.reader()
-        };
-        let (mut usual, mut cut) = (reader(usual)?, reader(cut)?);
-        for (number, table) in (0..).zip(&manifest.tables) {
-            let mut pages = [Rows::new(number), Rows::new(number)];
-            loop {
-                let (a, b) = (pages[0].peek(&mut *usual)?, pages[1].peek(&mut *cut)?);
-                let (a, b) = match (a, b) {
-                    (None, None) => break,
-                    (Some(a), Some(b)) if a.key < b.key => (Some(a), None),
-                    (Some(a), Some(b)) if a.key > b.key => (None, Some(b)),
-                    (Some(a), Some(b)) if a.row == b.row => {
-                        pages.iter_mut().for_each(Rows::next);
-                        continue;
-                    }
-                    either => either,
-                };
-                let key = a.as_ref().or(b.as_ref()).map(|it| it.row.clone());
-                let key = key.unwrap_or_default();
-                return Ok(Some(Difference {
-                    table: table.name.clone(),
-                    key: shown(manifest, number, &key, true),
-                    usual: a.map(|it| shown(manifest, number, &it.row, false)),
-                    cut: b.map(|it| shown(manifest, number, &it.row, false)),
-                }));
-            }
-        }
-        Ok(None)
+        let mut comparison = Comparison::with(self.reader(cut)?, manifest);
+        SqliteReadModel::content(&usual.path, manifest, &mut comparison)?;
+        Ok(comparison.finish()?)
+    }
+
+    fn reader(&self, copy: &Copy) -> Result<Box<dyn RowReader>, ReadModelError> {
+        let manifest = self.verify.module.manifest();
+        SqliteReadModel::open(&copy.path, manifest, &self.verify.provenance, 2)?.reader()
     }
 
     fn trouble(&self, error: ReplayError) -> LifecycleError {
@@ -340,66 +383,4 @@ fn cut(random: &mut StdRng) -> u64 {
         _ => limits::BATCH_EVENTS_MAX as u64,
     };
     random.random_range(1..=most)
-}
-
-/// The rows of a table in key order, a page at a time.
-struct Rows {
-    table: u16,
-    page: std::vec::IntoIter<KeyedRow>,
-    last: Option<Vec<u8>>,
-    ended: bool,
-}
-
-impl Rows {
-    fn new(table: u16) -> Self {
-        Self {
-            table,
-            page: Vec::new().into_iter(),
-            last: None,
-            ended: false,
-        }
-    }
-
-    fn peek(&mut self, reader: &mut dyn RowReader) -> Result<Option<KeyedRow>, ReadModelError> {
-        if self.page.as_slice().is_empty() && !self.ended {
-            let after = self.last.as_deref();
-            let page = reader.scan(self.table, KEY_INDEX, &[], after, ROWS_PER_PAGE)?;
-            self.ended = page.is_empty();
-            self.last = page.last().map(|it| it.key.clone());
-            self.page = page.into_iter();
-        }
-        Ok(self.page.as_slice().first().cloned())
-    }
-
-    fn next(&mut self) {
-        self.page.next();
-    }
-}
-
-/// A row as a person reads it, or the key in it.
-fn shown(manifest: &Manifest, table: u16, row: &[u8], key_only: bool) -> String {
-    let table = &manifest.tables[usize::from(table)];
-    let Ok(values) = decode_row(row, &table.column_types()) else {
-        return "(not a row)".to_owned();
-    };
-    let named = table.columns.iter().zip(&values).enumerate();
-    let named = named.filter(|(number, _)| {
-        !key_only || table.key.iter().any(|key| usize::from(*key) == *number)
-    });
-    let named = named.map(|(_, (column, value))| format!("{}={}", column.name, plain(value)));
-    named.collect::<Vec<_>>().join(" ")
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "null".to_owned(),
-        Value::Boolean(it) => it.to_string(),
-        Value::Integer(it) => it.to_string(),
-        Value::Real(it) => it.to_string(),
-        Value::Text(it) => format!("{it:?}"),
-        Value::Bytes(it) => format!("{} bytes", it.len()),
-        Value::Timestamp(it) => format_rfc3339(*it),
-        Value::Uuid(it) => uuid::Uuid::from_bytes(*it).to_string(),
-        Value::Json(it) => it.clone(),
-    }
 }

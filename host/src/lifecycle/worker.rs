@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::{Host, LifecycleError};
+use super::{Host, LifecycleError, Verify};
 use crate::catalog::{Build, ModuleRecord, Rules};
 use crate::event::Position;
 use crate::read_model::{Provenance, ReadModel, ReadModelError, ReadModelPlace, Role};
@@ -26,6 +26,11 @@ pub enum Phase {
     /// Compiling the module, opening the read model.
     Opening,
     Replaying,
+    /// Folding once more with other cuts, which its deployer made a condition.
+    Verifying {
+        what: String,
+        position: Position,
+    },
     /// Building indexes, running the module's SQL.
     Indexing,
     /// Ready, at the head or close to it.
@@ -156,7 +161,7 @@ impl Worker {
                 fill(&host, &runtime, &task, order, &obeyed, &report)
             }));
             let end = match filled {
-                Ok(Ok(())) => End::Stopped,
+                Ok(Ok(end)) => end,
                 Ok(Err(error)) => judge(error),
                 Err(_) => End::Failed {
                     reason: "the host panicked (a defect of retell)".into(),
@@ -288,9 +293,9 @@ fn fill(
     runtime: &tokio::runtime::Handle,
     task: &Task,
     order: Option<Order>,
-    orders: &Orders,
+    orders: &Arc<Orders>,
     report: &watch::Sender<Progress>,
-) -> Result<(), ReplayError> {
+) -> Result<End, ReplayError> {
     let module = runtime
         .block_on(host.load_module(&task.module.digest, &task.rules))
         .map_err(not_loaded)?;
@@ -305,7 +310,8 @@ fn fill(
     if let Some(order) = order
         && !obey(&mut replay, order)?
     {
-        return replay.close();
+        replay.close()?;
+        return Ok(End::Stopped);
     }
     let mut watch = host.log.watch()?;
     let mut head = watch.wait(0, Duration::ZERO)?;
@@ -337,7 +343,8 @@ fn fill(
         }
         if orders.stop.load(Ordering::Acquire) {
             replay.flush()?;
-            return replay.close();
+            replay.close()?;
+            return Ok(End::Stopped);
         }
         if fence != 0 && replay.is_ready() {
             if replay.flushed() < replay.applied() {
@@ -364,6 +371,17 @@ fn fill(
             continue;
         }
         if !replay.is_ready() {
+            if task.rules.verify {
+                replay.flush()?;
+                match verify(host, runtime, task, &module, orders, report)? {
+                    Verified::Yes => {}
+                    Verified::Interrupted => continue,
+                    Verified::No { reason } => {
+                        replay.close()?;
+                        return Ok(End::Failed { reason });
+                    }
+                }
+            }
             tell(&replay, head, Phase::Indexing);
             replay.make_ready()?;
         }
@@ -375,6 +393,56 @@ fn fill(
             watch.wait(head, IDLE_WAIT)?
         };
     }
+}
+
+/// What came of verifying a build before it is ready.
+enum Verified {
+    Yes,
+    No {
+        reason: String,
+    },
+    /// There is an order to stop.
+    Interrupted,
+}
+
+/// Folds the log once more with other cuts, and compares.
+fn verify(
+    host: &Arc<Host>,
+    runtime: &tokio::runtime::Handle,
+    task: &Task,
+    module: &Module,
+    orders: &Arc<Orders>,
+    report: &watch::Sender<Progress>,
+) -> Result<Verified, ReplayError> {
+    let (told, obeyed) = (report.clone(), orders.clone());
+    let verify = Verify {
+        host: host.clone(),
+        module: module.clone(),
+        place: task.place.clone(),
+        provenance: provenance(host, task),
+        rules: task.rules.clone(),
+        seed: u64::from(rand::random::<u32>()),
+        progress: Box::new(move |what, position, _| {
+            let what = what.to_owned();
+            told.send_modify(|it| it.phase = Phase::Verifying { what, position });
+            !obeyed.stop.load(Ordering::Acquire)
+        }),
+    };
+    let verified = match verify.run(runtime) {
+        Ok(verified) => verified,
+        Err(LifecycleError::Interrupted) => return Ok(Verified::Interrupted),
+        Err(error) => {
+            let source = Box::new(error);
+            return Err(ReplayError::Verify { source });
+        }
+    };
+    let name = format!("{}@{}", task.build.projection, task.build.version);
+    Ok(match verified.complaint(&name) {
+        None => Verified::Yes,
+        Some((message, hint)) => Verified::No {
+            reason: format!("{message}\n    {hint}"),
+        },
+    })
 }
 
 /// Carries out an order and answers it. True if the build goes on.
@@ -408,15 +476,7 @@ fn open_model(
     task: &Task,
     module: &Module,
 ) -> Result<Box<dyn ReadModel>, ReadModelError> {
-    let provenance = Provenance {
-        projection: task.build.projection.clone(),
-        version: task.build.version.clone(),
-        build: task.build.id,
-        module_digest: task.module.digest.clone(),
-        sdk: task.module.sdk.clone(),
-        contract: task.module.contract.clone(),
-        log_id: host.log.log_id().to_owned(),
-    };
+    let provenance = provenance(host, task);
     let (place, manifest) = (&task.place, module.manifest());
     let opened = if task.must_exist || place.exists()? {
         place.open(manifest, &provenance, task.epoch)
@@ -433,6 +493,19 @@ fn open_model(
             place.create(manifest, &provenance, task.epoch)
         }
         opened => opened,
+    }
+}
+
+/// What the read model says of where it comes from.
+fn provenance(host: &Host, task: &Task) -> Provenance {
+    Provenance {
+        projection: task.build.projection.clone(),
+        version: task.build.version.clone(),
+        build: task.build.id,
+        module_digest: task.module.digest.clone(),
+        sdk: task.module.sdk.clone(),
+        contract: task.module.contract.clone(),
+        log_id: host.log.log_id().to_owned(),
     }
 }
 

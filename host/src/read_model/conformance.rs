@@ -51,6 +51,7 @@ macro_rules! conformance_tests {
             a_deferred_index_can_come_early
             what_the_manifest_lacks_is_refused
             a_row_that_is_none_is_refused_and_harms_nothing
+            sql_in_a_name_is_a_name
             the_role_is_for_readers
             ready_is_lasting_and_said_once
             equals_a_sorted_map
@@ -320,6 +321,48 @@ pub(crate) fn readers_see_what_is_committed_then_and_later(new_place: NewPlace<'
     assert_eq!(found().len(), 1);
     model.commit(at(2), 0.0).expect("commits");
     assert_eq!(found(), []);
+}
+
+/// The manifest check refuses such names; they would be harmless without it.
+pub(crate) fn sql_in_a_name_is_a_name(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut people = people();
+    let provenance = Provenance {
+        projection: "\"; drop table".into(),
+        ..provenance()
+    };
+    people.name.clone_from(&provenance.projection);
+    let [person_table, visit] = people.tables.as_mut_slice() else {
+        panic!("there are two tables")
+    };
+    person_table.name = "x\"; DROP TABLE \"retell_state\"; --".into();
+    person_table.columns[1].name = "e'; DROP TABLE visit; --".into();
+    person_table.columns[2].name = "\", (SELECT 1)) --".into();
+    person_table.indexes[0].name = "i\" ON visit; --".into();
+    person_table.indexes[1].name = "j\\\"'".into();
+    visit.name = "v'\"; DELETE FROM events; --".into();
+
+    let (ann, old) = (
+        person("ann", Some("a@x"), Some("Ulm"), 1),
+        person("ann", Some("b@x"), Some("Ulm"), 2),
+    );
+    let mut model = place.create(&people, &provenance, 1).expect("creates");
+    model.write(&[put(&ann, true)]).expect("writes");
+    model.commit(at(1), 0.0).expect("commits");
+    model.ensure_index(0, 1).expect("builds an index");
+    model.write(&[put(&old, false)]).expect("writes again");
+    model.commit(at(2), 0.0).expect("commits");
+    let town = encode_key(&[Value::Text("Ulm".into())]);
+    let found = reader(&*model).scan(0, 1, &town, None, 9).expect("scans");
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].row, old.1);
+    let owner = encode_key(&[Value::Text("b@x".into())]);
+    let owner = reader(&*model).owner(0, 0, &owner).expect("looks");
+    assert_eq!(owner.as_ref(), Some(&old.0));
+    model.prepare_ready().expect("makes ready");
+    assert_eq!(count(&*model, 1), 0);
+    model.close().expect("closes");
+    assert!(place.status().expect("reads").ready);
 }
 
 pub(crate) fn unique_values_can_be_swapped_in_one_flush(new_place: NewPlace<'_>) {

@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod content;
 mod error;
 pub mod journal;
 mod levels;
@@ -17,6 +18,7 @@ pub mod publish;
 pub mod query;
 pub mod sqlite;
 
+pub use content::ContentSink;
 pub use error::{ModelName, ReadModelError};
 pub use place::{ReadModelPlace, ReadModels};
 pub use provenance::Provenance;

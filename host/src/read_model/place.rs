@@ -9,8 +9,9 @@ use super::journal::JournalEntry;
 use super::postgres::{PgReadModel, SchemaPlace};
 use super::query::{QueryError, QueryLimits, RowSink};
 use super::sqlite::SqliteReadModel;
-use super::{Provenance, ReadModel, ReadModelError, ReadModelStatus, Role};
+use super::{ContentSink, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role};
 use crate::digest::ContentDigest;
+use crate::event::Position;
 use crate::postgres::ServerUrl;
 
 /// Bytes of a projection's name in a schema's name, which the server limits to 63, that of the role
@@ -139,6 +140,18 @@ impl ReadModelPlace {
         match self {
             Self::File(path) => SqliteReadModel::digest(path, manifest),
             Self::Schema(place) => PgReadModel::digest(place, manifest),
+        }
+    }
+
+    /// Hands all rows to `sink`, in one snapshot, and returns the position they stand at.
+    pub fn content(
+        &self,
+        manifest: &Manifest,
+        sink: &mut dyn ContentSink,
+    ) -> Result<Position, ReadModelError> {
+        match self {
+            Self::File(path) => SqliteReadModel::content(path, manifest, sink),
+            Self::Schema(place) => PgReadModel::content(place, manifest, sink),
         }
     }
 

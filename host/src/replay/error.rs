@@ -23,6 +23,11 @@ pub enum ReplayError {
     Fetch {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It could not be told whether the module is a pure function of its events.
+    #[error("it can't be verified")]
+    Verify {
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("the module can't be loaded")]
     Load {
         source: Box<dyn std::error::Error + Send + Sync>,

@@ -145,12 +145,14 @@ pub(super) async fn set_rules(
     let errors = rules.errors.map(stored_errors);
     sqlx::query(
         "UPDATE retell.versions SET on_error = coalesce($1, on_error),
-             dead_letters_max = coalesce($2, dead_letters_max), limits = coalesce($3, limits)
-         WHERE projection = $4 AND version = $5",
+             dead_letters_max = coalesce($2, dead_letters_max), limits = coalesce($3, limits),
+             verify = coalesce($4, verify)
+         WHERE projection = $5 AND version = $6",
     )
     .bind(errors.map(|(on_error, _)| on_error))
     .bind(errors.map(|(_, dead_letters_max)| dead_letters_max))
     .bind(rules.limits.as_ref().map(stored_limits))
+    .bind(rules.verify)
     .bind(projection)
     .bind(version)
     .execute(&mut **transaction)

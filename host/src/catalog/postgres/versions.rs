@@ -59,6 +59,7 @@ pub(super) async fn versions(catalog: &PgCatalog, projection: &str) -> Result<Ve
                 row.get("on_error"),
                 row.get("dead_letters_max"),
                 row.get("limits"),
+                row.get("verify"),
             )?,
             current: build(&text, "current"),
             successor: build(&text, "successor"),

@@ -143,12 +143,14 @@ pub(super) async fn set_rules(
     let errors = rules.errors.map(stored_errors);
     sqlx::query(
         "UPDATE versions SET on_error = coalesce(?, on_error),
-             dead_letters_max = coalesce(?, dead_letters_max), limits = coalesce(?, limits)
+             dead_letters_max = coalesce(?, dead_letters_max), limits = coalesce(?, limits),
+             verify = coalesce(?, verify)
          WHERE projection = ? AND version = ?",
     )
     .bind(errors.map(|(on_error, _)| on_error))
     .bind(errors.map(|(_, dead_letters_max)| dead_letters_max))
     .bind(rules.limits.as_ref().map(stored_limits))
+    .bind(rules.verify)
     .bind(projection)
     .bind(version)
     .execute(&mut **transaction)

@@ -57,6 +57,7 @@ pub(super) async fn versions(
                 row.get("on_error"),
                 row.get("dead_letters_max"),
                 row.get("limits"),
+                row.get("verify"),
             )?,
             current: build(&text, "current"),
             successor: build(&text, "successor"),

@@ -3,7 +3,7 @@
 //! The schema belongs to a role that can touch nothing else, and the host writes as that role; where
 //! it may not make roles, the schema is its own.
 
-mod digest;
+mod content;
 mod fault;
 mod journal;
 mod open;
@@ -27,13 +27,14 @@ use sqlx::{AssertSqlSafe, Executor as _};
 
 use crate::clock::{self, Clock};
 use crate::digest::ContentDigest;
+use crate::event::Position;
 use crate::limits::POSTGRES_WORK_TIMEOUT;
 use crate::postgres::Session;
 use crate::read_model::journal::JournalEntry;
 use crate::read_model::query::{QueryError, QueryLimits, RowSink};
 use crate::read_model::{
-    Checkpoint, Flush, ModelName, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role,
-    RowChange, RowReader,
+    Checkpoint, ContentSink, Flush, ModelName, Provenance, ReadModel, ReadModelError,
+    ReadModelStatus, Role, RowChange, RowReader,
 };
 use fault::{Doing, fault};
 pub use place::{SchemaPlace, SchemaPlaceError};
@@ -117,12 +118,21 @@ impl PgReadModel {
             .map_err(reading)
     }
 
+    /// Hands all rows to `sink`, in one snapshot, and returns the position they stand at.
+    pub fn content(
+        place: &SchemaPlace,
+        manifest: &Manifest,
+        sink: &mut dyn ContentSink,
+    ) -> Result<Position, ReadModelError> {
+        content::read(place, manifest, sink)
+    }
+
     /// The digest of the read model's tables and the position they stand at, in one snapshot.
     pub fn digest(
         place: &SchemaPlace,
         manifest: &Manifest,
     ) -> Result<ContentDigest, ReadModelError> {
-        digest::digest(place, manifest)
+        super::content::digest(|sink| content::read(place, manifest, sink))
     }
 
     /// Runs a read-only query and hands its rows to `sink`.

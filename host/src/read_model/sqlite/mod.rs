@@ -1,7 +1,7 @@
 //! A read model in an SQLite file of its own.
 
+mod content;
 mod copy;
-mod digest;
 mod fault;
 mod guard;
 mod journal;
@@ -29,11 +29,12 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::clock::{self, Clock};
 use crate::digest::ContentDigest;
+use crate::event::Position;
 use crate::read_model::journal::JournalEntry;
 use crate::read_model::query::{QueryError, QueryLimits, RowSink};
 use crate::read_model::{
-    Checkpoint, Flush, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role, RowChange,
-    RowReader,
+    Checkpoint, ContentSink, Flush, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role,
+    RowChange, RowReader,
 };
 use fault::{Doing, fault};
 use guard::Guard;
@@ -123,9 +124,18 @@ impl SqliteReadModel {
         copy::copy(path, to)
     }
 
+    /// Hands all rows to `sink`, in one snapshot, and returns the position they stand at.
+    pub fn content(
+        path: &Path,
+        manifest: &Manifest,
+        sink: &mut dyn ContentSink,
+    ) -> Result<Position, ReadModelError> {
+        content::read(path, manifest, sink)
+    }
+
     /// The digest of the read model's tables and the position they stand at, in one snapshot.
     pub fn digest(path: &Path, manifest: &Manifest) -> Result<ContentDigest, ReadModelError> {
-        digest::digest(path, manifest)
+        super::content::digest(|sink| content::read(path, manifest, sink))
     }
 
     /// Runs a read-only query and hands its rows to `sink`.

@@ -2,9 +2,12 @@
 //! that makes no sense. What the module says and does is JSON in a marked place of its data, which
 //! a test overwrites in the finished file: one compilation serves every case.
 
+mod allocator;
 mod manifest;
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, DefaultHasher, Hasher as _};
 
 use retell_contract::{Manifest, Value};
 use serde::Deserialize;
@@ -97,6 +100,18 @@ enum Conduct {
     HugeRow,
     /// `apply` logs a thousand lines.
     FloodsTheLog,
+    /// `describe` names a million tables.
+    MillionTables,
+    /// Logs a line while the host gives back the memory of what `apply` returned.
+    CallsWhileReturning,
+    /// Changes rows in the order of a hash map whose seed is an address.
+    EmitsInMapOrder,
+    /// Keeps what comes first in such a map, and nothing of the rest.
+    KeepsTheFirstOfAMap,
+    /// Puts NaN into its second column, a real.
+    Nan,
+    /// Puts -0.0 into its second column, a real.
+    NegativeZero,
 }
 
 /// How often this instance was called.
@@ -118,7 +133,16 @@ impl bindings::Guest for Module {
             Conduct::DescribeReads => drop(read_model::get_many(0, &[], &[])),
             _ => {}
         }
-        script.manifest.into()
+        let mut manifest = wit::Manifest::from(script.manifest);
+        if script.conduct == Conduct::MillionTables {
+            manifest.tables.resize_with(1_000_000, || wit::Table {
+                name: String::new(),
+                columns: Vec::new(),
+                key: Vec::new(),
+                indexes: Vec::new(),
+            });
+        }
+        manifest
     }
 
     fn apply(events: wit::EventBatch) -> Result<wit::ChangeSet, wit::Failure> {
@@ -156,7 +180,7 @@ impl bindings::Guest for Module {
             rows: Vec::new(),
         };
         let calls = CALLS.fetch_add(1, Ordering::Relaxed);
-        for (event, position) in (0..).zip(&events.positions) {
+        for (event, position) in in_order(&events.positions, conduct) {
             let mut position = position.cast_signed();
             match conduct {
                 Conduct::Remembers => position += 1_000_000 * calls.cast_signed(),
@@ -181,6 +205,7 @@ impl bindings::Guest for Module {
             match conduct {
                 Conduct::WrongColumns => values.push(Value::Integer(1)),
                 Conduct::WrongTypes => values = vec![Value::Text("one".to_owned())],
+                Conduct::Nan | Conduct::NegativeZero => values.push(Value::Real(1.0)),
                 _ => {}
             }
             match conduct {
@@ -188,9 +213,59 @@ impl bindings::Guest for Module {
                 Conduct::HugeRow => changes.rows.resize(64 << 20, 0),
                 _ => changes.rows.extend(retell_contract::encode_row(&values)),
             }
+            let real = match conduct {
+                Conduct::Nan => Some(f64::NAN),
+                Conduct::NegativeZero => Some(-0.0),
+                _ => None,
+            };
+            if let Some(real) = real {
+                // Behind the back of the encoding, which makes them what they should be.
+                changes.rows.truncate(changes.rows.len() - size_of::<f64>());
+                changes.rows.extend(f64::to_be_bytes(real));
+            }
             changes.row_ends.push(end_of(&changes.rows));
         }
+        if conduct == Conduct::CallsWhileReturning {
+            allocator::log_when_freeing();
+        }
         Ok(changes)
+    }
+}
+
+/// The events with their numbers, as the conduct goes through them.
+fn in_order(positions: &[u64], conduct: Conduct) -> Vec<(u32, &u64)> {
+    let mut numbered: Vec<_> = (0..).zip(positions).collect();
+    match conduct {
+        Conduct::EmitsInMapOrder | Conduct::KeepsTheFirstOfAMap => {
+            let map: HashMap<_, _, Address> = numbered.iter().copied().collect();
+            numbered = map.into_iter().collect();
+        }
+        _ => {}
+    }
+    if conduct == Conduct::KeepsTheFirstOfAMap {
+        numbered.truncate(numbered.len().div_ceil(2));
+        numbered.sort_unstable();
+    }
+    numbered
+}
+
+/// A seed that depends on what was allocated before.
+struct Address(u64);
+
+impl Default for Address {
+    fn default() -> Self {
+        let somewhere: &mut [u8; 64] = Box::leak(Box::new([0; 64]));
+        Self(core::ptr::from_ref(somewhere).addr() as u64)
+    }
+}
+
+impl BuildHasher for Address {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.0);
+        hasher
     }
 }
 

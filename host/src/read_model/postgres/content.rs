@@ -1,4 +1,4 @@
-//! The content digest, read in one snapshot.
+//! All rows of a read model, in one snapshot.
 
 use futures_util::TryStreamExt as _;
 use retell_contract::manifest::Manifest;
@@ -7,14 +7,16 @@ use sqlx::{AssertSqlSafe, Executor as _};
 use super::fault::{Doing, fault};
 use super::place::SchemaPlace;
 use super::{provenance, read_fault, schema, values};
-use crate::digest::{ContentDigest, Digester};
+use crate::event::Position;
 use crate::limits::POSTGRES_WORK_TIMEOUT;
 use crate::read_model::ReadModelError;
+use crate::read_model::content::ContentSink;
 
-pub(super) fn digest(
+pub(super) fn read(
     place: &SchemaPlace,
     manifest: &Manifest,
-) -> Result<ContentDigest, ReadModelError> {
+    sink: &mut dyn ContentSink,
+) -> Result<Position, ReadModelError> {
     let reading = |error| fault(&place.name(), Doing::Read, error);
     let mut session = place.connect_to_read().map_err(reading)?;
     let mut tables = schema::tables(place.schema(), manifest);
@@ -29,10 +31,10 @@ pub(super) fn digest(
                 Ok(status) => status,
                 Err(error) => return Ok(Err(error)),
             };
-            let mut digester = Digester::default();
+            let position = status.checkpoint.position;
             let mut bytes = Vec::new();
             for table in &tables {
-                digester.table(&table.name);
+                sink.table(&table.name);
                 let query = sqlx::query(AssertSqlSafe(table.all.clone()));
                 let mut rows = query.fetch(&mut *connection);
                 while let Some(row) = rows.try_next().await? {
@@ -40,14 +42,13 @@ pub(super) fn digest(
                     if let Err(error) = values::push_row(&mut bytes, &row, 0, &table.columns) {
                         return Ok(Err(read_fault(&place.name(), error)));
                     }
-                    digester.row(&bytes);
+                    if sink.row(&bytes).is_break() {
+                        return Ok(Ok(position));
+                    }
                 }
-                digester.end_table();
+                sink.end_table();
             }
-            Ok(Ok(ContentDigest {
-                position: status.checkpoint.position,
-                digest: digester.finish(),
-            }))
+            Ok(Ok(position))
         })
         .map_err(reading)?
 }
