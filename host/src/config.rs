@@ -7,6 +7,14 @@ use std::str::FromStr;
 
 use crate::postgres::{ServerUrl, ServerUrlError};
 
+/// Where a test wants the process to die.
+#[cfg(debug_assertions)]
+pub(crate) fn crash_point() -> Option<&'static str> {
+    static NAMED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let named = NAMED.get_or_init(|| std::env::var("RETELL_CRASH_POINT").ok());
+    named.as_deref()
+}
+
 /// The flags that every command shares.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Options of every command")]

@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod crash_point;
 pub mod digest;
 pub mod event;
 pub mod lifecycle;

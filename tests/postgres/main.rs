@@ -13,6 +13,8 @@ mod scripts;
 #[allow(dead_code, reason = "this binary needs only some of it")]
 mod support;
 
+#[cfg(debug_assertions)]
+mod crash_points;
 mod crashes;
 mod dead_letters;
 mod everywhere;

@@ -11,6 +11,7 @@ use super::progress::{BuildBar, duration, thousands};
 use super::session::{self, explain};
 use crate::catalog::{CatalogError, ModuleRecord, NewRules, NewVersion, Registered};
 use crate::clock::Stopwatch;
+use crate::crash_point::{self, CrashPoint};
 use crate::event::Position;
 use crate::lifecycle::state::{Halt, Role, State};
 use crate::lifecycle::{self, Done, Host, Request, Scope, View};
@@ -136,6 +137,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         refuse_what_is_ready_unverified(&host, &module).await?;
     }
     let registered = register(&host, &module, &bytes, &args).await?;
+    crash_point::reach(CrashPoint::VersionRegistered);
     let version = semver::Version::parse(&module.manifest().version)
         .expect("the manifest check wants a semantic version");
     let name = module.name();

@@ -8,6 +8,7 @@ use super::state::{Change, Role, State};
 use super::supervisor::Supervisor;
 use crate::catalog::{Build, VersionRecord};
 use crate::clock::Stopwatch;
+use crate::crash_point::{self, CrashPoint};
 use crate::event::Position;
 use crate::read_model::ReadModels;
 use crate::read_model::sqlite::SqliteReadModel;
@@ -18,6 +19,7 @@ impl Supervisor {
         version: &semver::Version,
     ) -> Result<Done, LifecycleError> {
         self.change(version, Change::Retire).await?;
+        crash_point::reach(CrashPoint::VersionRetired);
         let versions = self.host.catalog.versions(self.projection()).await?;
         self.stop_strays(&versions).await;
         self.follow_catalog().await;
@@ -109,7 +111,9 @@ impl Supervisor {
     pub(super) async fn follow(&self) -> Result<(), LifecycleError> {
         // Names first, so that no link points at a file that is gone.
         self.publish().await?;
+        crash_point::reach(CrashPoint::NamesPublished);
         self.tell_roles().await?;
+        crash_point::reach(CrashPoint::RolesTold);
         self.drop_discarded().await
     }
 
@@ -119,6 +123,7 @@ impl Supervisor {
             let place = self.host.places.of_build(&build)?;
             let dropped = tokio::task::spawn_blocking(move || place.drop_read_model()).await;
             dropped.expect("dropping does not panic")?;
+            crash_point::reach(CrashPoint::ReadModelDropped);
             self.host.catalog.mark_dropped(build.id).await?;
         }
         let places = &self.host.places;

@@ -14,6 +14,7 @@ use super::{Host, LifecycleError};
 use crate::catalog::lease::Lease;
 use crate::catalog::{Build, SwitchKind, VersionRecord};
 use crate::clock::Stopwatch;
+use crate::crash_point::{self, CrashPoint};
 use crate::event::Position;
 
 /// After a fault of the host's a worker is started again after this long, doubled each time …
@@ -291,6 +292,7 @@ impl Supervisor {
         }
         if progress.is_ready() && version.status.state == State::Replaying {
             self.change(&version.version, Change::BecomeReady).await?;
+            crash_point::reach(CrashPoint::StateChanged);
             self.follow_catalog().await;
         }
         match progress.end() {

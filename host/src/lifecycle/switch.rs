@@ -11,6 +11,7 @@ use super::state::{Change, Role, State};
 use super::supervisor::Supervisor;
 use crate::catalog::{Build, Switch, SwitchKind, VersionRecord};
 use crate::clock::Stopwatch;
+use crate::crash_point::{self, CrashPoint};
 use crate::event::Position;
 use crate::read_model::postgres::ServerViews;
 
@@ -168,7 +169,9 @@ impl Supervisor {
             views,
             now_us: self.host.clock.now_us(),
         };
+        crash_point::reach(CrashPoint::Fenced);
         self.host.catalog.switch(switch).await.map_err(refused)?;
+        crash_point::reach(CrashPoint::Switched);
         self.follow_catalog().await;
         let live = displaced.iter().find(|it| it.status.role == Role::Live);
         let position = self.position(target, coming).await?;
@@ -371,6 +374,7 @@ impl Supervisor {
             }
             return Err(error.into());
         }
+        crash_point::reach(CrashPoint::SuccessorSwapped);
         if let Some(worker) = version
             .current
             .as_ref()

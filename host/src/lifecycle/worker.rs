@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{Host, LifecycleError, Verify};
 use crate::catalog::{Build, ModuleRecord, Rules};
+use crate::crash_point::{self, CrashPoint};
 use crate::event::Position;
 use crate::read_model::{Provenance, ReadModel, ReadModelError, ReadModelPlace, Role};
 use crate::replay::{Remedy, Replay, ReplayError, Undecided};
@@ -307,6 +308,9 @@ fn fill(
         model,
         host.settings_of(&task.rules),
     )?;
+    if replay.flushed() == 0 {
+        crash_point::reach(CrashPoint::ReadModelMade);
+    }
     if let Some(order) = order
         && !obey(&mut replay, order)?
     {

@@ -28,6 +28,7 @@ mod writer;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Stopwatch;
+use crate::crash_point::{self, CrashPoint};
 use crate::event::Position;
 use crate::limits;
 use crate::log::{EventChunk, LogReader};
@@ -212,9 +213,13 @@ impl Replay {
             self.urgent = Some(priority.urgent());
         }
         match self.next_batch(up_to) {
-            Some(read) => self.apply_read(&read)?,
+            Some(read) => {
+                crash_point::reach(CrashPoint::BatchRead);
+                self.apply_read(&read)?;
+            }
             None => self.apply_alone(up_to)?,
         }
+        crash_point::reach(CrashPoint::BatchApplied);
         if self.applied.position >= up_to {
             self.subscription = None;
         }
@@ -245,6 +250,7 @@ impl Replay {
         self.flush_all(true)?;
         let made = lock(&self.model).prepare_ready();
         made.map_err(|error| self.blame_rows(error))?;
+        crash_point::reach(CrashPoint::ReadModelReady);
         self.is_ready = true;
         Ok(())
     }
@@ -328,6 +334,7 @@ impl Replay {
         self.check_room()?;
         self.reader
             .read(self.applied.position, up_to, &mut self.chunk)?;
+        crash_point::reach(CrashPoint::BatchRead);
         let aside = self.set_aside();
         match bisect::apply(&mut self.applier, &mut self.parser, &self.chunk, &aside) {
             Ok(()) => {

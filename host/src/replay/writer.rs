@@ -9,6 +9,7 @@ use super::cache::{FlushNumber, FrozenRow};
 use super::priority::Priority;
 use super::shape::Shape;
 use super::tables::SharedModel;
+use crate::crash_point::{self, CrashPoint};
 use crate::read_model::journal::JournalEntry;
 use crate::read_model::{self, Checkpoint, ReadModel, ReadModelError, RowChange};
 
@@ -156,8 +157,12 @@ fn write_all(
     }
     if !flush.journal.is_empty() {
         model.record(&flush.journal)?;
+        crash_point::reach(CrashPoint::JournalWritten);
     }
-    model.commit(flush.checkpoint, flush.events_per_s)
+    crash_point::reach(CrashPoint::RowsWritten);
+    model.commit(flush.checkpoint, flush.events_per_s)?;
+    crash_point::reach(CrashPoint::FlushCommitted);
+    Ok(())
 }
 
 /// Sorts by key, the one half beside the other where there are many.

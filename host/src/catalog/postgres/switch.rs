@@ -6,6 +6,7 @@ use super::status::{change_status, set_promote, status};
 use super::{PgCatalog, Result, doing};
 use crate::catalog::{CatalogError, Switch};
 use crate::clock::Stopwatch;
+use crate::crash_point::{self, CrashPoint};
 use crate::lifecycle::state::{Change, Role};
 use crate::postgres::{Failure, Timestamp, failure};
 use crate::read_model::postgres::{LOCK_PATIENCE, LOCK_PAUSE};
@@ -102,5 +103,6 @@ async fn switch_once(catalog: &PgCatalog, switch: &Switch<'_>) -> Result<()> {
             })?;
         }
     }
+    crash_point::reach(CrashPoint::SwitchWritten);
     transaction.commit().await.map_err(doing("switch"))
 }

@@ -4,6 +4,7 @@ use super::majors::name_major_after_switch;
 use super::status::{change_status, set_promote, status};
 use super::{Result, SqliteCatalog, doing};
 use crate::catalog::{CatalogError, Switch};
+use crate::crash_point::{self, CrashPoint};
 use crate::lifecycle::state::{Change, Role};
 
 pub(super) async fn switch(catalog: &SqliteCatalog, switch: Switch<'_>) -> Result<()> {
@@ -71,5 +72,6 @@ pub(super) async fn switch(catalog: &SqliteCatalog, switch: Switch<'_>) -> Resul
     .execute(&mut *transaction)
     .await
     .map_err(doing("record the switch"))?;
+    crash_point::reach(CrashPoint::SwitchWritten);
     transaction.commit().await.map_err(doing("switch"))
 }

@@ -7,6 +7,7 @@ use sqlx::{Executor as _, PgConnection, Row};
 use super::Place;
 use super::adding::{Adding, Request, Revisions};
 use crate::clock::Stopwatch;
+use crate::crash_point::{self, CrashPoint};
 use crate::event::{Hash, Position};
 use crate::limits::{LOG_BUSY_TIMEOUT, POSTGRES_RETRY_PAUSE};
 use crate::log::group_commit::Answer;
@@ -111,6 +112,7 @@ impl Writer {
     pub(super) fn commit(&mut self) -> Result<Position, LogError> {
         let tail = self.open.take().expect("a transaction was begun");
         let session = self.session.as_mut().expect("a transaction was begun");
+        crash_point::reach(CrashPoint::LogWritten);
         let committed = session.run(async |connection| connection.execute("COMMIT").await);
         if let Err(error) = committed {
             self.session = None;
@@ -124,6 +126,7 @@ impl Writer {
     }
 
     fn committed(&mut self, tail: Tail) -> Position {
+        crash_point::reach(CrashPoint::LogCommitted);
         self.revisions.committed(tail.head.hash);
         self.last = Some(tail);
         tail.head.position

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::adding::{Adding, Revisions, Tail};
 use super::connection::open_writer;
 use super::errors::explain;
+use crate::crash_point::{self, CrashPoint};
 use crate::event::{Hash, Position};
 use crate::log::ids::EventIds;
 use crate::log::{Head, LogError};
@@ -96,12 +97,14 @@ impl Writer {
                     )?
                     .execute((tail.head.position, tail.head.hash, tail.recorded_at))?;
             }
+            crash_point::reach(CrashPoint::LogWritten);
             connection.prepare_cached("COMMIT")?.execute([])
         });
         if let Err(error) = done {
             self.rollback();
             return Err(error);
         }
+        crash_point::reach(CrashPoint::LogCommitted);
         self.revisions.committed(tail.head.hash);
         Ok(tail.head.position)
     }

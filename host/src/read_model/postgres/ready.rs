@@ -7,6 +7,7 @@ use super::PgReadModel;
 use super::fault::{Doing, fault};
 use super::schema::literal;
 use super::{open, provenance};
+use crate::crash_point::{self, CrashPoint};
 use crate::limits::AFTER_REPLAY_TIME_MAX;
 use crate::postgres::{Failure, failure};
 use crate::read_model::ReadModelError;
@@ -27,6 +28,7 @@ impl PgReadModel {
             .map_err(|error| fault(&self.place.name(), Doing::Commit, error))?;
         self.begin()?;
         self.finish_schema().inspect_err(|_| self.roll_back())?;
+        crash_point::reach(CrashPoint::IndexesBuilt);
         self.end()?;
         self.analyze()?;
         self.ready = true;

@@ -11,6 +11,7 @@ use super::fault::{Doing, fault};
 use super::guard::Speaker;
 use super::schema::TableSql;
 use super::{modes, open, provenance};
+use crate::crash_point::{self, CrashPoint};
 use crate::limits;
 use crate::read_model::ReadModelError;
 
@@ -29,6 +30,7 @@ impl SqliteReadModel {
         open::sync(&self.connection, &self.path)?;
         self.begin()?;
         self.finish_schema().inspect_err(|_| self.roll_back())?;
+        crash_point::reach(CrashPoint::IndexesBuilt);
         self.end()?;
         open::sync(&self.connection, &self.path)?;
         modes::following_mode(&self.connection).map_err(|error| self.fault(Doing::Sync, error))?;

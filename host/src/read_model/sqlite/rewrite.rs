@@ -22,6 +22,7 @@ use super::guard::Guard;
 use super::page_file::PageFile;
 use super::schema::TableSql;
 use super::{SqliteReadModel, journal, modes, open, provenance};
+use crate::crash_point::{self, CrashPoint};
 use crate::limits;
 use crate::read_model::{Changes, Checkpoint, Flush, ReadModelError};
 use crate::sqlite_format::DatabasePages;
@@ -103,7 +104,9 @@ impl SqliteReadModel {
                 model: self.path.as_path().into(),
             });
         }
+        crash_point::reach(CrashPoint::FileLaidOut);
         fs::rename(next, &self.path).map_err(fault)?;
+        crash_point::reach(CrashPoint::FileInPlace);
         match self.path.parent().filter(|_| is_unsafe) {
             Some(folder) => fs::File::open(folder)
                 .and_then(|folder| folder.sync_all())
