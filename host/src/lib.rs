@@ -12,6 +12,8 @@ pub mod config;
 pub mod crash_point;
 pub mod digest;
 pub mod event;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod lifecycle;
 pub mod limits;
 pub mod log;

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use serde_json::json;
+
 use crate::instance::Instance;
 use crate::serve::Serving;
 
@@ -151,4 +153,35 @@ fn read_models_of_a_later_log_or_of_another_history_are_refused() {
         assert_eq!(verified["verdict"], "same");
         assert_eq!(verified["position"], 50 + times);
     }
+}
+
+#[test]
+fn what_a_restored_catalog_does_not_know_is_listed() {
+    let it = Instance::new();
+    it.append(50);
+    it.promoted(&["1.0.0"]);
+    it.ok(&["backup", "-q", "old"]);
+    it.promoted(&["1.1.0"]);
+    assert_eq!(it.json(&["check"])["orphans"], json!([]));
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(it.path(&format!("retell-data/log.db{suffix}")));
+    }
+    std::fs::copy(it.path("old/log.db"), it.path("retell-data/log.db")).expect("it is copied");
+    let report = it.json(&["check"]);
+    assert_eq!(report["fault"], json!(null));
+    let orphans = report["orphans"].as_array().expect("a list");
+    assert_eq!(orphans.len(), 1, "{report}");
+    let orphan = std::path::PathBuf::from(orphans[0].as_str().expect("a text"));
+    assert!(orphan.ends_with("ticks/build-2-1.1.0.db"), "{report}");
+    let said = it.says(&["check"]);
+    assert!(
+        said.contains("build-2-1.1.0.db belongs to no version"),
+        "{said}"
+    );
+    // The version that is meant is live again, and another one is in nobody's way.
+    it.ok(&["catch-up", "-q"]);
+    assert_eq!(it.version("ticks")["version"], "1.0.0");
+    it.promoted(&["1.2.0"]);
+    std::fs::remove_file(orphan).expect("it is a file");
+    assert_eq!(it.json(&["check"])["orphans"], json!([]));
 }

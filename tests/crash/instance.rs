@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use retell::crash_point::CrashPoint;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -37,6 +38,18 @@ impl Ended {
     pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.stdout
+    }
+
+    /// Whatever became of it, it did not end without a word that helps.
+    #[track_caller]
+    pub(crate) fn assert_explains_itself(&self, what: &str) {
+        assert!(!self.stderr.contains("panicked"), "{what}: {self:?}");
+        match self.code {
+            // Killed, done, or told to stop.
+            None | Some(0 | 130) => {}
+            Some(1 | 3 | 4) => assert!(self.stderr.contains("error: "), "{what}: {self:?}"),
+            Some(_) => panic!("{what}: {self:?}"),
+        }
     }
 
     #[track_caller]
@@ -155,6 +168,15 @@ impl Drop for Running {
     }
 }
 
+/// What befalls a process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Doom {
+    /// It dies there, if it comes by.
+    CrashPoint(CrashPoint),
+    /// No file gets larger than that; a write fails then as it does on a full disk.
+    FullDisk { file_bytes_max: u64 },
+}
+
 /// A folder with a log and read models in it.
 pub(crate) struct Instance {
     folder: TempDir,
@@ -192,15 +214,54 @@ impl Instance {
         Running::start(self.command(args))
     }
 
+    /// As `start`, for a process that something may befall.
+    pub(crate) fn start_doomed(&self, args: &[&str], doom: Option<Doom>) -> Running {
+        Running::start(self.doomed(args, doom))
+    }
+
+    fn doomed(&self, args: &[&str], doom: Option<Doom>) -> Command {
+        let plain = self.command(args);
+        match doom {
+            None => plain,
+            Some(Doom::CrashPoint(point)) => {
+                let mut command = plain;
+                command.env("RETELL_CRASH_POINT", point.name());
+                command
+            }
+            Some(Doom::FullDisk { file_bytes_max }) => {
+                let blocks = file_bytes_max / 512;
+                let line = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+                let mut command = Command::new("sh");
+                command.args(["-c", &line, "sh"]).arg(plain.get_program());
+                command.args(plain.get_args()).stdin(Stdio::null());
+                for (name, value) in plain.get_envs() {
+                    match value {
+                        Some(value) => command.env(name, value),
+                        None => command.env_remove(name),
+                    };
+                }
+                command
+            }
+        }
+    }
+
     /// `retell append`, with lines on its standard input.
     pub(crate) fn start_append(&self, lines: &str) -> Running {
-        let mut command = self.command(&["append", "--json", "-"]);
+        self.start_append_doomed(lines, None)
+    }
+
+    /// As `start_append`, for a process that something may befall.
+    pub(crate) fn start_append_doomed(&self, lines: &str, doom: Option<Doom>) -> Running {
+        let mut command = self.doomed(&["append", "--json", "-"], doom);
         command.stdin(Stdio::piped());
         let mut running = Running::start(command);
         let mut stdin = running.child.stdin.take().expect("it is piped");
-        stdin
-            .write_all(lines.as_bytes())
-            .expect("it reads all that it gets");
+        // It may be gone already.
+        let written = stdin.write_all(lines.as_bytes());
+        assert!(
+            doom.is_some() || written.is_ok(),
+            "it reads all that it gets: {written:?}"
+        );
         running
     }
 
@@ -213,8 +274,13 @@ impl Instance {
     #[track_caller]
     pub(crate) fn append(&self, events: &[Content], first: usize) {
         let lines = (events.iter().enumerate()).map(|(n, event)| event.line(first + n));
+        self.append_lines(&lines.collect::<String>());
+    }
+
+    #[track_caller]
+    pub(crate) fn append_lines(&self, lines: &str) {
         let file = self.folder.path().join("events.ndjson");
-        std::fs::write(&file, lines.collect::<String>()).expect("a temporary folder is writable");
+        std::fs::write(&file, lines).expect("a temporary folder is writable");
         let file = file.to_str().expect("a temporary folder has a plain name");
         self.run(&["append", file]).ok();
     }
@@ -440,6 +506,8 @@ pub(crate) fn name_of(guest: &str) -> &'static str {
 pub(crate) struct Dice {
     rng: StdRng,
     pub(crate) seed: u64,
+    /// Others are drawn from it.
+    is_first: bool,
 }
 
 impl Dice {
@@ -451,6 +519,17 @@ impl Dice {
         Self {
             rng: StdRng::seed_from_u64(seed),
             seed,
+            is_first: true,
+        }
+    }
+
+    /// Dice of their own for somebody else, drawn from these.
+    pub(crate) fn another(&mut self) -> Self {
+        let seed = self.rng.random();
+        Self {
+            rng: StdRng::seed_from_u64(seed),
+            seed,
+            is_first: false,
         }
     }
 
@@ -461,6 +540,10 @@ impl Dice {
 
     pub(crate) fn one_in(&mut self, n: u32) -> bool {
         self.rng.random_range(0..n) == 0
+    }
+
+    pub(crate) fn number(&mut self, range: std::ops::Range<u64>) -> u64 {
+        self.rng.random_range(range)
     }
 
     pub(crate) fn below(&mut self, n: usize) -> usize {
@@ -474,7 +557,7 @@ impl Drop for Dice {
         reason = "the test harness shows it with the failure"
     )]
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if self.is_first && std::thread::panicking() {
             eprintln!("the same delays again: RETELL_SEED={}", self.seed);
         }
     }

@@ -205,7 +205,7 @@ fn replay_of_the_live_version() {
     instance.assert_as_undisturbed(&events, &GUESTS[..1]);
 }
 
-fn is_gone(error: &str) -> bool {
+pub(crate) fn is_gone(error: &str) -> bool {
     ["no such table", "unable to open", "disk I/O error"]
         .iter()
         .any(|it| error.contains(it))

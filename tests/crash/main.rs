@@ -12,4 +12,5 @@ mod support;
 mod appender;
 mod instance;
 mod kills;
+mod soak;
 mod together;

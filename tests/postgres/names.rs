@@ -297,3 +297,30 @@ fn names_that_do_not_follow_are_told_and_repaired() {
         "1"
     );
 }
+
+#[test]
+fn schemas_that_no_version_uses_are_listed() {
+    let (it, database) = instance();
+    promote(&it, &ticks("1.0.0", |_| {}));
+    let orphans = || it.json(&["check"])["orphans"].clone();
+    assert_eq!(orphans(), json!([]));
+    let log_id = cluster().psql(&database, "SELECT log_id FROM retell.log_head");
+    for (schema, log_id) in [("of_this_log", log_id.as_str()), ("of_another", "none")] {
+        cluster().psql(
+            &database,
+            &format!(
+                "CREATE SCHEMA {schema};
+                 COMMENT ON SCHEMA {schema} IS 'retell: articles@9.0.0, build 99 of the log {log_id}'"
+            ),
+        );
+    }
+    let found = orphans();
+    let found = found.as_array().expect("a list");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0]
+            .as_str()
+            .is_some_and(|it| it.ends_with("#of_this_log")),
+        "{found:?}"
+    );
+}

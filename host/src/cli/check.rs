@@ -20,11 +20,12 @@ use crate::log::{ChainFault, ChainProgress, LogError, OpenMode};
 /// Check that the log is whole: walk along its hash chain, event by event
 ///
 /// Every event's hash covers the event and the hash before it, so an event that was changed, removed
-/// or damaged shows, and so does a log that was put together from two. It reads the whole log and
+/// or damaged shows, and so does a log that was put together from two. Read models are listed that no
+/// version uses, as a log leaves behind that is restored to an earlier day. It reads the whole log and
 /// changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  retell check\n\n\
-    With --json: {\"whole_up_to\",\"hash\",\"fault\"}; exit code 1 where there is a fault")]
+    With --json: {\"whole_up_to\",\"hash\",\"fault\",\"orphans\"}; exit code 1 where there is a fault")]
 pub(crate) struct Args {}
 
 #[derive(Debug, Serialize)]
@@ -35,6 +36,8 @@ struct Report {
     hash: String,
     /// The first thing that does not fit.
     fault: Option<String>,
+    /// Where read models are that no version uses.
+    orphans: Vec<String>,
 }
 
 pub(crate) async fn run(_args: Args, context: &Context) -> anyhow::Result<()> {
@@ -54,6 +57,7 @@ pub(crate) async fn run(_args: Args, context: &Context) -> anyhow::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     let progress = watched(bar.as_ref(), stop.clone());
     let opens = log.is_ok();
+    let log_id = log.as_ref().ok().map(|it| it.log_id().to_owned());
     let checked = super::interruptible(async {
         let checked = match log {
             Ok(log) => log.check_chain(progress).await,
@@ -70,10 +74,22 @@ pub(crate) async fn run(_args: Args, context: &Context) -> anyhow::Result<()> {
         bar.finish_and_clear();
     }
     let check = checked?;
+    let orphans = match log_id {
+        Some(log_id) => session::orphans(context, &log_id).await,
+        None => Ok(Vec::new()),
+    };
+    let orphans = orphans.unwrap_or_else(|error| {
+        let why = crate::error_chain(error.as_ref());
+        context.printer.say(format_args!(
+            "it can't be told which read models are used: {why}"
+        ));
+        Vec::new()
+    });
     let report = Report {
         whole_up_to: check.whole.position,
         hash: hex(&check.whole.hash),
         fault: check.fault.as_ref().map(ToString::to_string),
+        orphans: orphans.iter().map(ToString::to_string).collect(),
     };
     let whole = report.whole_up_to;
     if context.printer.json {
@@ -82,6 +98,16 @@ pub(crate) async fn run(_args: Args, context: &Context) -> anyhow::Result<()> {
         context
             .printer
             .data(format_args!("{}  the log up to {whole}", report.hash))?;
+    }
+    for orphan in &report.orphans {
+        context.printer.say(format_args!(
+            "{orphan} belongs to no version; the catalog is older than it, or another one"
+        ));
+    }
+    if !report.orphans.is_empty() {
+        context.printer.say(
+            "  what nothing else uses can be dropped: `rm` the files, `DROP SCHEMA … CASCADE`",
+        );
     }
     match check.fault {
         None => Ok(()),

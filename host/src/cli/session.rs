@@ -128,6 +128,16 @@ fn explain_catalog(error: CatalogError) -> anyhow::Error {
     failed(error, hint)
 }
 
+/// Read models of this log that no version uses.
+pub(crate) async fn orphans(
+    context: &Context,
+    log_id: &str,
+) -> anyhow::Result<Vec<ReadModelPlace>> {
+    let catalog = open_catalog(&context.config.log).await?;
+    let places = places(context, log_id)?;
+    Ok(crate::lifecycle::orphans(&*catalog, &places, log_id).await?)
+}
+
 /// Where things are, seen from the folder of the log, or of the instance where the log is on a server,
 /// so that it can be moved whole.
 fn places(context: &Context, log_id: &str) -> anyhow::Result<Places> {

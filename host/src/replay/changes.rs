@@ -10,7 +10,7 @@ const DELETE: u8 = 1;
 
 /// Why a change-set was not taken; nothing of it was.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum MergeError {
+pub(crate) enum MergeError {
     /// Two rows would share a unique value; this event's change is the second.
     #[error("{message}")]
     Duplicate { event: u32, message: String },
@@ -21,7 +21,7 @@ pub(super) enum MergeError {
 }
 
 /// Cuts texts that were packed end to end; none where the ends make no sense.
-pub(super) fn unpack<'a>(bytes: &'a [u8], ends: &[u32]) -> Option<Vec<&'a [u8]>> {
+pub(crate) fn unpack<'a>(bytes: &'a [u8], ends: &[u32]) -> Option<Vec<&'a [u8]>> {
     let mut start = 0_usize;
     let mut pieces = Vec::with_capacity(ends.len());
     for &end in ends {
@@ -33,22 +33,22 @@ pub(super) fn unpack<'a>(bytes: &'a [u8], ends: &[u32]) -> Option<Vec<&'a [u8]>>
 }
 
 /// One change of a change-set.
-pub(super) struct Change<'a> {
-    pub(super) event: u32,
-    pub(super) table: u16,
-    pub(super) key: &'a [u8],
-    pub(super) row: Option<&'a [u8]>,
+pub(crate) struct Change<'a> {
+    pub(crate) event: u32,
+    pub(crate) table: u16,
+    pub(crate) key: &'a [u8],
+    pub(crate) row: Option<&'a [u8]>,
 }
 
 /// A change-set whose packing makes sense.
-pub(super) struct Changes<'a> {
+pub(crate) struct Changes<'a> {
     set: &'a ChangeSet,
     keys: Vec<&'a [u8]>,
     rows: Vec<&'a [u8]>,
 }
 
 impl<'a> Changes<'a> {
-    pub(super) fn check(
+    pub(crate) fn check(
         set: &'a ChangeSet,
         tables: usize,
         events: usize,
@@ -90,7 +90,7 @@ impl<'a> Changes<'a> {
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Change<'a>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Change<'a>> {
         (0..self.keys.len()).map(|change| Change {
             event: self.set.events[change],
             table: self.set.tables[change],

@@ -11,7 +11,7 @@ mod absence;
 mod applier;
 mod bisect;
 mod cache;
-mod changes;
+pub(crate) mod changes;
 mod error;
 mod feed;
 mod journal;

@@ -8,6 +8,7 @@
 
 mod cursor;
 mod database;
+pub(crate) mod fuzz;
 mod page;
 mod record;
 mod tree;

@@ -91,7 +91,7 @@ pub(crate) fn early_and_last_text(
     let width = |serial: &u8| usize::from(SHORT_WIDTHS[usize::from(*serial)]);
     let text_bytes = |serial: u64| {
         let is_text = serial >= 13 && serial % 2 == 1;
-        is_text.then_some(serial / 2 - 6)
+        is_text.then(|| serial / 2 - 6)
     };
     let start = header + short[..early].iter().map(width).sum::<usize>();
     let early_bytes = usize::try_from(text_bytes(short[early].into())?).ok()?;

@@ -39,6 +39,7 @@ use crate::read_model::{
 use fault::{Doing, fault};
 pub use place::{SchemaPlace, SchemaPlaceError};
 use read::PgRows;
+pub use retire::schemas_of;
 use schema::TableSql;
 pub(crate) use views::{LOCK_PATIENCE, LOCK_PAUSE, shown_build};
 pub use views::{ServerViews, Views};

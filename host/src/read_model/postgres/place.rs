@@ -28,6 +28,10 @@ pub enum SchemaPlaceError {
 }
 
 impl SchemaPlace {
+    pub(super) fn new(server: ServerUrl, schema: String) -> Self {
+        Self { server, schema }
+    }
+
     pub fn server(&self) -> &ServerUrl {
         &self.server
     }

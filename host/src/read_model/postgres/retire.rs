@@ -7,8 +7,8 @@ use super::fault::{Doing, fault};
 use super::open::MARK;
 use super::place::SchemaPlace;
 use crate::limits::POSTGRES_WORK_TIMEOUT;
-use crate::postgres::Session;
-use crate::read_model::ReadModelError;
+use crate::postgres::{ServerUrl, Session};
+use crate::read_model::{ModelName, ReadModelError};
 
 pub(super) fn drop_read_model(place: &SchemaPlace) -> Result<(), ReadModelError> {
     let dropping = |error| fault(&place.name(), Doing::Drop, error);
@@ -35,6 +35,26 @@ pub(super) fn drop_read_model(place: &SchemaPlace) -> Result<(), ReadModelError>
     session
         .run_within(POSTGRES_WORK_TIMEOUT, async |it| drop_all(it, place).await)
         .map_err(dropping)
+}
+
+/// The schemas of a database that are marked as builds of a log.
+pub fn schemas_of(server: &ServerUrl, log_id: &str) -> Result<Vec<SchemaPlace>, ReadModelError> {
+    let reading = |error| fault(&ModelName(server.to_string()), Doing::Read, error);
+    let mut session = Session::open(server).map_err(reading)?;
+    let schemas: Vec<String> = session
+        .run(async |connection| {
+            sqlx::query_scalar(
+                "SELECT nspname::text FROM pg_namespace
+                 WHERE obj_description(oid, 'pg_namespace') LIKE $1 || '%, build % of the log ' || $2",
+            )
+            .bind(MARK)
+            .bind(log_id)
+            .fetch_all(connection)
+            .await
+        })
+        .map_err(reading)?;
+    let place = |schema| SchemaPlace::new(server.clone(), schema);
+    Ok(schemas.into_iter().map(place).collect())
 }
 
 enum Found {

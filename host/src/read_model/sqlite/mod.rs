@@ -16,7 +16,7 @@ mod retire;
 mod rewrite;
 mod rows;
 mod scan;
-mod schema;
+pub(crate) mod schema;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +39,7 @@ use crate::read_model::{
 use fault::{Doing, fault};
 use guard::Guard;
 use read::SqliteRows;
+pub use retire::files_of_builds;
 use schema::TableSql;
 
 /// The writer of a read model.

@@ -4,7 +4,7 @@
 //! tables go first: their next statement fails, and they open the live read model again.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -56,6 +56,26 @@ pub(super) fn sweep(folder: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The files of builds in a folder of read models, which has a folder for each projection.
+pub fn files_of_builds(folder: &Path) -> Result<Vec<PathBuf>, ReadModelError> {
+    let entries = |folder: &Path| match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(io_fault(folder, Doing::Read, error)),
+        Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
+    };
+    let mut files = Vec::new();
+    for projection in entries(folder)? {
+        if projection.is_dir() {
+            files.extend(entries(&projection)?.into_iter().filter(|file| {
+                let name = file.file_name().unwrap_or_default().to_string_lossy();
+                let is_build = name.starts_with("build-") && name.ends_with(".db");
+                is_build && !file.is_symlink()
+            }));
+        }
+    }
+    Ok(files)
 }
 
 fn drop_tables(connection: &Connection, path: &Path) -> Result<(), ReadModelError> {

@@ -15,6 +15,7 @@ use std::fmt::Write as _;
 
 use retell_contract::manifest::{Manifest, Table, TableIndex};
 use retell_contract::value::ColumnType;
+use rusqlite::Connection;
 
 /// One table of the manifest with the SQL that its rows need.
 #[derive(Debug)]
@@ -51,6 +52,17 @@ pub(super) struct IndexSql {
     pub(super) create: String,
     /// The key of the row that holds a value (unique indexes).
     pub(super) owner: String,
+}
+
+/// Makes all tables of a manifest, with all their indexes, in an empty database. For the fuzzers.
+pub(crate) fn make_tables(connection: &Connection, manifest: &Manifest) -> rusqlite::Result<()> {
+    for table in tables(manifest) {
+        connection.execute_batch(&table.create)?;
+        for index in &table.indexes {
+            connection.execute_batch(&index.create)?;
+        }
+    }
+    Ok(())
 }
 
 /// All tables of a manifest.
