@@ -173,6 +173,7 @@ fn modules_that_break_the_contract() {
     let mut said = String::new();
     for conduct in [
         "unknown_table",
+        "reads_another_table",
         "broken_row",
         "uneven_lists",
         "apply_traps",
@@ -201,6 +202,11 @@ fn modules_that_break_the_contract() {
     unknown_table
     exit 1
     error: notes@1.0.0 failed: events 1 to 3: change 0 names an event, a table or a kind that does not exist, or has a row where none belongs
+      hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
+
+    reads_another_table
+    exit 1
+    error: notes@1.0.0 failed: events 1 to 3: table 7 is not in the manifest
       hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`
 
     broken_row
@@ -424,6 +430,33 @@ fn a_flood_of_log_lines_is_dammed() {
     };
     assert_eq!(lines(&[]), 100);
     assert_eq!(lines(&["--limit", "log-lines=7"]), 7);
+}
+
+/// Two instances of one module, and two projections of it: what the one keeps in its memory is nothing
+/// to the other, and neither gets an event that it did not ask for.
+#[test]
+fn modules_see_nothing_of_each_other_and_only_the_events_they_ask_for() {
+    let it = Instance::new();
+    let event = |kind: &str| json!({ "stream": "notes", "type": kind, "data": { "secret": kind } });
+    let kinds = ["Asked", "Other", "Asked", "Other", "Other"];
+    it.write("events.ndjson", ndjson(&kinds.map(event)));
+    it.ok(&["append", "-q", "events.ndjson"]);
+    let deploy = |name: &str, kind: &str| {
+        let mut it_says = manifest(name, "1.0.0");
+        it_says["shapes"][0]["event_type"] = kind.into();
+        let file = format!("{name}.wasm");
+        // It would add what another instance left in the counter.
+        it.write(&file, scripted(&it_says, "remembers"));
+        it.ok(&["deploy", "-q", &file, "--promote"]);
+        it.json(&["query", name, "select position from seen order by position"])
+    };
+    let rows = |positions: &[u64]| {
+        let rows = positions.iter().map(|it| json!({ "position": it }));
+        Value::Array(rows.collect())
+    };
+    assert_eq!(deploy("first", "Asked"), rows(&[1, 3]));
+    assert_eq!(deploy("second", "Asked"), rows(&[1, 3]));
+    assert_eq!(deploy("third", "Other"), rows(&[2, 4, 5]));
 }
 
 /// Whoever gives the guest a new conduct says what must happen, and tests it.

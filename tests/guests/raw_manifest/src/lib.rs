@@ -72,6 +72,8 @@ enum Conduct {
     DescribeReads,
     /// `apply` names a table that the manifest has not.
     UnknownTable,
+    /// `apply` reads a table that the manifest has not.
+    ReadsAnotherTable,
     /// `apply` puts a row that is no row.
     BrokenRow,
     /// `apply` says less of keys than of rows.
@@ -157,6 +159,7 @@ impl bindings::Guest for Module {
                 });
             }
             Conduct::GrowsAndCopies => grow_and_copy(),
+            Conduct::ReadsAnotherTable => drop(read_model::get_many(7, &[1], &[0])),
             Conduct::FloodsTheLog => {
                 for line in 0..1_000 {
                     read_model::log(3, &format!("line {line}"));
