@@ -52,3 +52,46 @@ fn the_quick_start_works() {
     assert!(said.contains("1\tAda\t1\t1\t1"), "{said}");
     assert!(folder.path().join("retell-data/log.db").exists());
 }
+
+/// A table of promises whose tests are gone would be worse than none.
+#[test]
+fn every_test_that_the_promises_name_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let promises = std::fs::read_to_string(root.join("TRUST.md")).expect("it can be read");
+    let mut count = 0;
+    for command in promises.split('`').filter(|it| it.starts_with("--")) {
+        let words: Vec<&str> = command.split(' ').collect();
+        let (folder, filter) = match words[..] {
+            ["--lib", filter] => (root.join("host/src"), filter),
+            ["--test", test, filter] => (root.join("tests").join(test), filter),
+            _ => panic!("what is `{command}`?"),
+        };
+        let is_there = sources(&folder).iter().any(|path| {
+            let module = path.file_stem().expect("a name").to_string_lossy();
+            let source = std::fs::read_to_string(path).expect("a text");
+            let mut lines = source.lines().map(str::trim_start);
+            let named = |line: &str| line.starts_with("fn ") && line.contains(filter);
+            let in_folder = path.components().any(|it| it.as_os_str() == filter);
+            module == filter
+                || in_folder
+                || lines.any(|it| named(it.trim_start_matches("pub(crate) ")))
+        });
+        assert!(is_there, "`{command}` names no test");
+        count += 1;
+    }
+    assert!(count > 15, "{count}");
+}
+
+fn sources(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder of tests");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                sources(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
+}
