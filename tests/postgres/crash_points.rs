@@ -152,6 +152,14 @@ fn assert_no_orphans(it: &Instance, read_models: &Where) {
             );
             let schemas: BTreeSet<_> = schemas.lines().map(str::to_owned).collect();
             assert_eq!(schemas, names);
+            // The roles of this log's schemas: an owner and a reader each.
+            let of_log = names.first().and_then(|it| it.split_once("_b"));
+            let (of_log, _) = of_log.expect("a name with a build in it");
+            let roles = format!("SELECT rolname FROM pg_roles WHERE rolname LIKE '{of_log}\\_b%'");
+            let roles = cluster().psql(database_of(url), &roles);
+            let roles: BTreeSet<_> = roles.lines().map(str::to_owned).collect();
+            let both = |name: &String| [name.clone(), format!("{name}_r")];
+            assert_eq!(roles, names.iter().flat_map(both).collect());
         }
         Where::Files => {
             let used: BTreeSet<PathBuf> = locations

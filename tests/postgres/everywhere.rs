@@ -3,6 +3,7 @@
 use crate::cluster::cluster;
 use crate::content::seeded;
 use crate::instance::{Instance, Where};
+use crate::support::guest;
 
 const GUESTS: [(&str, &str); 4] = [
     ("articles_v1", "articles@1.0.0"),
@@ -16,8 +17,10 @@ fn digests(log: Where, read_models: Where) -> Vec<(u64, String)> {
     let events = seeded(7, 3_000);
     let it = Instance::initialised(log, read_models);
     it.append(&events[..2_000], 0);
-    for (guest, _) in GUESTS {
-        it.promote(guest);
+    for (name, _) in GUESTS {
+        let file = guest(name);
+        let file = file.to_str().expect("paths here are UTF-8");
+        it.ok(&["deploy", "-q", file, "--verify", "--promote"]);
     }
     it.append(&events[2_000..], 2_000);
     it.ok(&["catch-up", "-q"]);
@@ -30,7 +33,12 @@ fn digests(log: Where, read_models: Where) -> Vec<(u64, String)> {
     ]);
     assert_eq!(live[0]["version"], "2.0.0");
     it.ok(&["rollback", "-q", "articles"]);
-    GUESTS.iter().map(|(_, name)| it.digest(name)).collect()
+    let digest = |name: &str| {
+        let verified = it.json(&["verify", name]);
+        assert_eq!(verified["verdict"], "same", "{verified}");
+        it.digest(name)
+    };
+    GUESTS.iter().map(|(_, name)| digest(name)).collect()
 }
 
 #[test]
