@@ -150,7 +150,12 @@ impl Access {
             if let Some(seen) = look(&view) {
                 return Ok(seen);
             }
-            tokio::time::sleep(POLL_INTERVAL).await;
+            match &self.here {
+                Some(supervisor) => {
+                    let _ = tokio::time::timeout(POLL_INTERVAL, supervisor.settles()).await;
+                }
+                None => tokio::time::sleep(POLL_INTERVAL).await,
+            }
         }
     }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::select_all;
+
 use super::refusal::refused;
 use super::request::{Done, Outcome, Request};
 use super::state::{Change, Role, State};
@@ -116,6 +118,15 @@ impl Supervisor {
     /// How far the worker of a build is, if there is one.
     pub fn progress(&self, build: i64) -> Option<Progress> {
         self.workers.get(&build).map(Worker::progress)
+    }
+
+    /// Ends when one of the workers becomes ready, or ends: then there is something to look after.
+    pub(super) async fn settles(&self) {
+        let settling: Vec<_> = self.workers.values().filter_map(Worker::settles).collect();
+        if settling.is_empty() {
+            return std::future::pending().await;
+        }
+        select_all(settling.into_iter().map(Box::pin)).await;
     }
 
     /// Also works on this version from now on.

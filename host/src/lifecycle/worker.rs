@@ -187,6 +187,18 @@ impl Worker {
         self.progress.borrow().clone()
     }
 
+    /// Ends when it becomes ready, or ends. None: it is, or has.
+    pub(super) fn settles(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let is_settled = |it: &Progress| it.is_ready() || it.end().is_some();
+        let mut progress = self.progress.clone();
+        if is_settled(&progress.borrow()) {
+            return None;
+        }
+        Some(async move {
+            let _ = progress.wait_for(is_settled).await;
+        })
+    }
+
     /// How its deployer wanted it run when it began.
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
