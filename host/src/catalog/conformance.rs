@@ -14,6 +14,7 @@ use crate::read_model::ReadModels;
 /// Runs the whole suite. `make` gives a fresh, empty catalog each time.
 pub(crate) async fn run<C: Catalog, F: Future<Output = C>>(make: impl Fn() -> F) {
     registering_is_idempotent_by_digest(&make().await).await;
+    what_is_ready_is_not_verified_on_the_way(&make().await).await;
     a_switch_moves_all_roles_at_once(&make().await).await;
     rollback_is_its_own_inverse(&make().await).await;
     a_refused_switch_changes_nothing(&make().await).await;
@@ -128,6 +129,52 @@ async fn version(catalog: &impl Catalog, version: &str) -> VersionRecord {
         .into_iter()
         .find(|it| it.version == number(version))
         .expect("it was registered")
+}
+
+async fn what_is_ready_is_not_verified_on_the_way(catalog: &impl Catalog) {
+    let registered = async |name: &str, verify: Option<bool>| {
+        let module = module(name, &format!("digest-{name}"));
+        let new = NewVersion {
+            module: &module,
+            bytes: b"bytes",
+            read_models: &read_models(),
+            until: None,
+            promote_when_ready: true,
+            rules: NewRules {
+                verify,
+                ..NewRules::default()
+            },
+            now_us: 1,
+        };
+        catalog.register(new).await
+    };
+    ready(catalog, "1.0.0").await;
+    let refused = registered("1.0.0", Some(true)).await;
+    assert!(
+        matches!(refused, Err(CatalogError::Unverified { .. })),
+        "{refused:?}"
+    );
+    let untouched = version(catalog, "1.0.0").await;
+    assert_eq!(
+        (untouched.rules.verify, untouched.promote_when_ready),
+        (false, false)
+    );
+
+    registered("1.1.0", Some(true)).await.expect("new");
+    assert!(version(catalog, "1.1.0").await.rules.verify);
+    for change in [Change::Start, Change::BecomeReady] {
+        let changed = catalog.change("articles", &number("1.1.0"), change).await;
+        changed.expect("an ordinary life");
+    }
+    registered("1.1.0", Some(true))
+        .await
+        .expect("it was verified");
+    registered("1.1.0", None).await.expect("as before");
+    assert!(version(catalog, "1.1.0").await.rules.verify);
+    registered("1.1.0", Some(false))
+        .await
+        .expect("not any more");
+    assert!(!version(catalog, "1.1.0").await.rules.verify);
 }
 
 async fn registering_is_idempotent_by_digest(catalog: &impl Catalog) {

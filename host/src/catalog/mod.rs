@@ -51,6 +51,8 @@ pub enum CatalogError {
         version: String,
         digest: String,
     },
+    #[error("{projection}@{version} is ready already, and was not verified on the way")]
+    Unverified { projection: String, version: String },
     #[error("{projection}@{version} can't be changed so")]
     Refused {
         projection: String,
@@ -256,7 +258,7 @@ pub trait Catalog: Send + Sync {
     async fn module_bytes(&self, digest: &str) -> Result<Option<Vec<u8>>, CatalogError>;
 
     /// Registers a version with its first build. The same module twice is no error; the same
-    /// version with another module is.
+    /// version with another module is, and to verify on the way what is ready already.
     async fn register(&self, new: NewVersion<'_>) -> Result<Registered, CatalogError>;
     /// Applies one change of status and returns the status after it. A version that becomes ready
     /// takes its major's name if nobody has it; one that is retired gives its names back and its

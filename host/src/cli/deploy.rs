@@ -133,9 +133,6 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let module = Module::load_within(&engine, &bytes, limits)
         .map_err(|error| bad_module(&args.file, error))?;
     let host = session::open_host(context, session::writing_mode(context)).await?;
-    if args.verify == Some(true) {
-        refuse_what_is_ready_unverified(&host, &module).await?;
-    }
     let registered = register(&host, &module, &bytes, &args).await?;
     crash_point::reach(CrashPoint::VersionRegistered);
     let version = semver::Version::parse(&module.manifest().version)
@@ -209,28 +206,6 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     }
     access.close().await;
     report(&host, context, &module, registered, built).await
-}
-
-/// It would have been verified on the way, and there is no way left.
-async fn refuse_what_is_ready_unverified(host: &Host, module: &Module) -> anyhow::Result<()> {
-    let manifest = module.manifest();
-    let versions = host.catalog.versions(&manifest.name).await?;
-    let there = versions
-        .iter()
-        .find(|it| it.version.to_string() == manifest.version && it.digest == module.digest());
-    match there {
-        Some(it) if it.status.state == State::Ready && !it.rules.verify => {
-            let name = it.name();
-            Err(Refused {
-                message: format!("{name} is ready already, and was not verified on the way"),
-                hint: Some(format!(
-                    "verify what is there: `retell verify {name}`, then deploy it without --verify"
-                )),
-            }
-            .into())
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Whether `--until` names another end than the build has that is there.
@@ -322,6 +297,19 @@ async fn register(
                 ),
             }
             .into(),
+            CatalogError::Unverified {
+                projection,
+                version,
+            } => {
+                let name = format!("{projection}@{version}");
+                Refused {
+                    message: format!("{name} is ready already, and was not verified on the way"),
+                    hint: Some(format!(
+                        "verify what is there: `retell verify {name}`, then deploy it without --verify"
+                    )),
+                }
+                .into()
+            }
             error => error.into(),
         })
 }

@@ -101,8 +101,8 @@ pub(super) async fn module_bytes(catalog: &PgCatalog, digest: &str) -> Result<Op
 pub(super) async fn register(catalog: &PgCatalog, new: NewVersion<'_>) -> Result<Registered> {
     let (projection, version) = (&new.module.manifest.name, &new.module.manifest.version);
     let mut transaction = catalog.begin().await?;
-    let there: Option<(String, String)> = sqlx::query_as(
-        "SELECT digest, state FROM retell.versions WHERE projection = $1 AND version = $2",
+    let there: Option<(String, String, bool)> = sqlx::query_as(
+        "SELECT digest, state, verify FROM retell.versions WHERE projection = $1 AND version = $2",
     )
     .bind(projection)
     .bind(version)
@@ -110,14 +110,22 @@ pub(super) async fn register(catalog: &PgCatalog, new: NewVersion<'_>) -> Result
     .await
     .map_err(doing("look for the version"))?;
     let registered = match there {
-        Some((digest, _)) if digest != new.module.digest => {
+        Some((digest, ..)) if digest != new.module.digest => {
             return Err(CatalogError::OtherModule {
                 projection: projection.clone(),
                 version: version.clone(),
                 digest,
             });
         }
-        Some((_, state)) if state != State::Retired.word() => Registered::AlreadyThere,
+        Some((_, state, false))
+            if state == State::Ready.word() && new.rules.verify == Some(true) =>
+        {
+            return Err(CatalogError::Unverified {
+                projection: projection.clone(),
+                version: version.clone(),
+            });
+        }
+        Some((_, state, _)) if state != State::Retired.word() => Registered::AlreadyThere,
         Some(_) => {
             change_status(&mut transaction, projection, version, &Change::Revive).await?;
             Registered::Revived
