@@ -352,13 +352,13 @@ impl Replay {
             self.note(ended)?;
         }
         let dirty_bytes = self.tables().dirty_bytes();
-        // Dirty and frozen rows can't be forgotten: together they stay within the cache's budget.
-        let flush_bytes = self
-            .settings
-            .flush_bytes
-            .min(self.settings.cache_bytes_max / 3);
-        let is_full = dirty_bytes > 0 && dirty_bytes >= flush_bytes;
-        if !is_full && self.since_flush.elapsed() < self.settings.flush_interval {
+        // Dirty and frozen rows can't be forgotten: together they stay within the cache's budget. While
+        // one flush is written the next one grows, up to that: of a build from nothing each lays out
+        // all rows anew, so that few large ones cost less than many.
+        let dirty_bytes_max = self.settings.cache_bytes_max / 16 * 7;
+        let is_due = dirty_bytes > 0 && dirty_bytes >= self.settings.flush_bytes;
+        let is_full = dirty_bytes > 0 && dirty_bytes >= dirty_bytes_max;
+        if !is_due && !is_full && self.since_flush.elapsed() < self.settings.flush_interval {
             return Ok(());
         }
         if self.writer.is_running() {
