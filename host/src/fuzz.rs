@@ -1,6 +1,8 @@
 //! What the fuzzers in `tests/fuzz` call: everything that reads bytes from outside, with the rules
 //! that must hold whatever the bytes are. Not for applications, and nothing here is kept stable.
 
+use std::fmt::Write as _;
+
 use retell_contract::manifest::{self, Field, Manifest, Shape, Wanted};
 use retell_contract::value::ColumnType;
 use retell_contract::{
@@ -14,6 +16,9 @@ use crate::read_model::sqlite::schema;
 use crate::replay::changes::Changes;
 use crate::sqlite_format;
 use crate::wasm::{ChangeSet, Limits, read_stamp};
+
+/// Type, and whether it may be null.
+type Columns = Vec<(ColumnType, bool)>;
 
 /// Takes any bytes. It panics where a rule is broken.
 pub type Target = fn(&[u8]);
@@ -149,7 +154,7 @@ fn line(bytes: &[u8]) {
     ] {
         if let Some(text) = text {
             let text = raw(text).expect("it is JSON");
-            written.push_str(&format!(",\"{name}\":{text}"));
+            write!(written, ",\"{name}\":{text}").expect("a text takes everything");
         }
     }
     written.push('}');
@@ -247,7 +252,7 @@ fn stamp(bytes: &[u8]) {
 }
 
 /// Up to eight column types, a byte each behind their number, and the rest.
-fn columns_and_rest(bytes: &[u8]) -> Option<(Vec<(ColumnType, bool)>, &[u8])> {
+fn columns_and_rest(bytes: &[u8]) -> Option<(Columns, &[u8])> {
     use ColumnType::{Boolean, Bytes, Integer, Json, Real, Text, Timestamp, Uuid};
     const TYPES: [ColumnType; 8] = [Boolean, Integer, Real, Text, Bytes, Timestamp, Uuid, Json];
     let (count, rest) = bytes.split_first()?;

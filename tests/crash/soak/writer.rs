@@ -94,7 +94,7 @@ impl Writer {
         let id = at % 70;
         let (event_type, data) = match at % 4 {
             0 => ("Misbehaved", json!({ "how": format!("needs {id}") })),
-            1 if at % 3 == 0 => ("Misbehaved", json!({ "how": "fly" })),
+            1 if at.is_multiple_of(3) => ("Misbehaved", json!({ "how": "fly" })),
             _ => (
                 "NoteAdded",
                 json!({ "id": id.to_string(), "title": "T", "stars": at }),
