@@ -161,15 +161,6 @@ fn connections_that_are_cut_in_the_middle_of_a_copy_are_made_anew() {
         cutting.join().expect("nobody cuts the cutter")
     });
     assert_ne!(cut, "0", "no COPY was met");
-    let head = EVENTS.to_string();
-    it.ok(&[
-        "wait",
-        "articles@2",
-        "--position",
-        &head,
-        "--timeout-ms",
-        "90000",
-    ]);
     wait_until("both are ready", || {
         ["articles@1.0.0", "articles@2.0.0"].iter().all(|it_is| {
             it.version(it_is)
