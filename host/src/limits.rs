@@ -20,6 +20,10 @@ pub const APPEND_GROUP_BYTES_MAX: usize = 4 << 20;
 pub const APPEND_QUEUE_BYTES_MAX: u32 = 64 << 20;
 /// An append of more bytes is checked and sealed off the async threads.
 pub const APPEND_INLINE_BYTES_MAX: usize = 16 << 10;
+/// Pages that the log's WAL gathers before they move into its file …
+pub const LOG_WAL_PAGES: i64 = 2_048;
+/// … and so many where it grows faster than they move: appends wait for them then.
+pub const LOG_WAL_PAGES_MAX: i64 = 4 * LOG_WAL_PAGES;
 /// How long a writer waits for another process's transaction on the log.
 pub const LOG_BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a lease on a projection holds without being renewed, where it is a row (PostgreSQL) …

@@ -1,7 +1,8 @@
 //! Group commit: appends that come while a transaction is being made durable share the next one.
 //!
 //! What an append waits for is the disk, and that takes as long for one event as for a thousand.
-//! Nobody waits for company: who comes while nothing is being written is written at once, alone.
+//! Nobody waits for company: who comes while nothing is being written is written at once, alone. Who
+//! comes while a group is still being added to its transaction is taken along.
 //! This module owns the queue and who gets which answer. It must not know how a group is written.
 
 use std::collections::VecDeque;
@@ -19,7 +20,14 @@ pub(super) trait AppendGroup: Send + Sync + 'static {
     /// Appends the requests in one transaction, durably and in this order; each sees those before
     /// it. A refusal is one request's answer and leaves no trace of it. An error is everybody's:
     /// nothing of the group was appended.
-    fn append_group(&self, group: &[Admitted]) -> Result<Vec<Answer>, LogError>;
+    ///
+    /// `latecomers`: those who came meanwhile, if any. Whoever asks for them appends them, too, and
+    /// answers them behind the others.
+    fn append_group(
+        &self,
+        group: &[Admitted],
+        latecomers: &mut dyn FnMut() -> Vec<Admitted>,
+    ) -> Result<Vec<Answer>, LogError>;
 }
 
 /// One answer to one request.
@@ -96,6 +104,14 @@ impl<W: AppendGroup> GroupCommit<W> {
     }
 }
 
+/// Who was taken into a group, in order, and how large it is.
+#[derive(Default)]
+struct Taken {
+    appenders: Vec<Appender>,
+    events: usize,
+    bytes: usize,
+}
+
 impl<W> Queue<W> {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -123,44 +139,57 @@ impl<W: AppendGroup> Turn<W> {
     }
 
     fn run(mut self) {
-        while let Some((group, appenders)) = self.next_group() {
+        while let Some((group, mut taken)) = self.next_group() {
+            let queue = &*self.queue;
+            let mut latecomers = || queue.state().take(&mut taken);
             // The writer looks after itself when it panicked; nobody else must be harmed.
-            let written = catch_unwind(AssertUnwindSafe(|| self.queue.writer.append_group(&group)));
+            let written = catch_unwind(AssertUnwindSafe(|| {
+                queue.writer.append_group(&group, &mut latecomers)
+            }));
             let outcomes = match written {
                 Ok(Ok(outcomes)) => outcomes,
-                Ok(Err(error)) => vec![Err(error); group.len()],
+                Ok(Err(error)) => vec![Err(error); taken.appenders.len()],
                 // Nobody can say; who waited learns that from the closed channel.
                 Err(_) => continue,
             };
-            for (appender, outcome) in appenders.into_iter().zip(outcomes) {
+            for (appender, outcome) in taken.appenders.into_iter().zip(outcomes) {
                 // Who has gone meanwhile does not care.
                 let _ = appender.answer.send(outcome);
             }
         }
     }
 
-    /// The requests that wait longest, as many as a group takes. Ends the turn where there is none.
-    fn next_group(&mut self) -> Option<(Vec<Admitted>, Vec<Appender>)> {
+    /// The beginning of the next group. Ends the turn where nobody waits.
+    fn next_group(&mut self) -> Option<(Vec<Admitted>, Taken)> {
+        let mut taken = Taken::default();
         let mut state = self.queue.state();
-        let (mut group, mut appenders) = (Vec::new(), Vec::new());
-        let (mut events, mut bytes) = (0, 0);
-        while let Some(Waiting { request, appender }) = state.waiting.pop_front() {
+        let group = state.take(&mut taken);
+        self.is_over = group.is_empty();
+        state.is_writing = !self.is_over;
+        (!self.is_over).then_some((group, taken))
+    }
+}
+
+impl State {
+    /// The requests that wait longest, as many as there is room for in their group.
+    fn take(&mut self, taken: &mut Taken) -> Vec<Admitted> {
+        let mut requests = Vec::new();
+        while let Some(Waiting { request, appender }) = self.waiting.pop_front() {
             if appender.answer.is_closed() {
                 continue;
             }
-            events += request.events.len();
-            bytes += request.bytes();
+            let events = taken.events + request.events.len();
+            let bytes = taken.bytes + request.bytes();
             let fits = events <= APPEND_GROUP_EVENTS_MAX && bytes <= APPEND_GROUP_BYTES_MAX;
-            if !fits && !group.is_empty() {
-                state.waiting.push_front(Waiting { request, appender });
+            if !fits && !taken.appenders.is_empty() {
+                self.waiting.push_front(Waiting { request, appender });
                 break;
             }
-            group.push(request);
-            appenders.push(appender);
+            (taken.events, taken.bytes) = (events, bytes);
+            taken.appenders.push(appender);
+            requests.push(request);
         }
-        self.is_over = group.is_empty();
-        state.is_writing = !self.is_over;
-        (!self.is_over).then_some((group, appenders))
+        requests
     }
 }
 

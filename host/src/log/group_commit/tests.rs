@@ -1,6 +1,6 @@
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, PoisonError};
 use std::task::{Context, Waker};
 
@@ -17,6 +17,8 @@ struct Gate {
     opened: Condvar,
     groups: Mutex<Vec<Vec<String>>>,
     written: AtomicU64,
+    /// Stops once more, for those who came meanwhile.
+    takes_latecomers: AtomicBool,
 }
 
 impl Gate {
@@ -30,15 +32,29 @@ impl Gate {
     }
 }
 
-impl AppendGroup for Gate {
-    fn append_group(&self, group: &[Admitted]) -> Result<Vec<Answer>, LogError> {
+impl Gate {
+    /// Notes who comes to the gate, and waits there.
+    fn stop(&self, requests: &[Admitted]) -> Vec<String> {
         let streams = |request: &Admitted| request.events[0].event.stream.clone();
-        let group: Vec<String> = group.iter().map(streams).collect();
+        let group: Vec<String> = requests.iter().map(streams).collect();
         self.groups.lock().unwrap().push(group.clone());
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let mut open = self.opened.wait_while(open, |open| *open == 0).unwrap();
         *open -= 1;
-        drop(open);
+        group
+    }
+}
+
+impl AppendGroup for Gate {
+    fn append_group(
+        &self,
+        group: &[Admitted],
+        latecomers: &mut dyn FnMut() -> Vec<Admitted>,
+    ) -> Result<Vec<Answer>, LogError> {
+        let mut group = self.stop(group);
+        if self.takes_latecomers.load(Ordering::SeqCst) {
+            group.extend(self.stop(&latecomers()));
+        }
         assert!(!group.contains(&"panic".to_owned()), "as it was told to");
         if group.contains(&"fail".to_owned()) {
             return Err(LogError::Full {
@@ -108,6 +124,59 @@ async fn who_comes_while_others_are_written_shares_the_next_group() {
     gate.let_pass(1);
     let alone = appending_at_once(&commit, "alone").await;
     assert_eq!(position(alone), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_while_a_group_is_added_to_goes_with_it() {
+    let (commit, gate, first) = with_one_writing().await;
+    gate.takes_latecomers.store(true, Ordering::SeqCst);
+    let late = ["a", "b"].map(|stream| appending(&commit, stream, 1));
+    gate.let_pass(2);
+    assert_eq!(position(first.await), 1);
+    for (pending, expected) in late.into_iter().zip(2..) {
+        assert_eq!(position(pending.await), expected);
+    }
+    assert_eq!(gate.groups(), [vec!["first"], vec!["a", "b"]]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happens_to_a_group_happens_to_its_latecomers() {
+    for what in ["fail", "panic"] {
+        let (commit, gate, first) = with_one_writing().await;
+        gate.takes_latecomers.store(true, Ordering::SeqCst);
+        let late = [what, "a"].map(|stream| appending(&commit, stream, 1));
+        gate.let_pass(2);
+        for pending in std::iter::once(first).chain(late) {
+            let answer = pending.await;
+            let is_told = match what {
+                "fail" => matches!(answer, Some(Err(LogError::Full { .. }))),
+                _ => answer.is_none(),
+            };
+            assert!(is_told, "{what}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn latecomers_find_the_room_that_is_left() {
+    let gate = Arc::new(Gate::default());
+    gate.takes_latecomers.store(true, Ordering::SeqCst);
+    let commit = GroupCommit::new(Arc::clone(&gate));
+    let quarter = APPEND_GROUP_BYTES_MAX / 4 - 2;
+    let first = appending(&commit, "first", quarter);
+    while gate.groups().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let late = ["a", "b", "c"].map(|stream| appending(&commit, stream, quarter));
+    gate.let_pass(4);
+    position(first.await);
+    for pending in late {
+        position(pending.await);
+    }
+    assert_eq!(
+        gate.groups(),
+        [vec!["first"], vec!["a", "b"], vec!["c"], vec![]]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,12 @@ use crate::log::check::Admitted;
 use crate::log::group_commit::{Answer, AppendGroup};
 
 impl AppendGroup for Shared {
-    fn append_group(&self, group: &[Admitted]) -> Result<Vec<Answer>, LogError> {
+    /// Without latecomers: a group is one round trip.
+    fn append_group(
+        &self,
+        group: &[Admitted],
+        _latecomers: &mut dyn FnMut() -> Vec<Admitted>,
+    ) -> Result<Vec<Answer>, LogError> {
         let mut writer = self.writer.lock().unwrap_or_else(|poisoned| {
             // Nobody knows what it was doing when it panicked.
             self.writer.clear_poison();

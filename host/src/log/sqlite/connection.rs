@@ -21,11 +21,12 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     )?;
     set_up(&connection)?;
     // FULL: what was acknowledged survives a power cut. The page cache holds the hot parts of the
-    // three indexes; the log's journal is checkpointed every 16 MiB and cut back after a burst.
+    // three indexes. Who moves the WAL into the file, and when, is the writer's (see `wal`); it is
+    // cut back after a burst.
     connection.execute_batch(
         "PRAGMA synchronous = FULL;
          PRAGMA cache_size = -65536;
-         PRAGMA wal_autocheckpoint = 2048;
+         PRAGMA wal_autocheckpoint = 0;
          PRAGMA journal_size_limit = 67108864;",
     )?;
     Ok(connection)

@@ -8,7 +8,11 @@ use crate::log::check::Admitted;
 use crate::log::group_commit::{Answer, AppendGroup};
 
 impl AppendGroup for Shared {
-    fn append_group(&self, group: &[Admitted]) -> Result<Vec<Answer>, LogError> {
+    fn append_group(
+        &self,
+        group: &[Admitted],
+        latecomers: &mut dyn FnMut() -> Vec<Admitted>,
+    ) -> Result<Vec<Answer>, LogError> {
         let mut writer = self.writer.lock().unwrap_or_else(|poisoned| {
             // Nobody knows what it was doing when it panicked.
             self.writer.clear_poison();
@@ -21,7 +25,7 @@ impl AppendGroup for Shared {
             none => none.insert(self.open_writer()?),
         };
         writer.begin(self.clock.now_us())?;
-        let answers = answer_all(writer, group);
+        let answers = answer_all(writer, group, latecomers);
         match answers {
             Ok(answers) => {
                 self.signal.announce(writer.commit()?);
@@ -35,17 +39,30 @@ impl AppendGroup for Shared {
     }
 }
 
-/// Inside a transaction: one request after the other.
-fn answer_all(writer: &mut Writer, group: &[Admitted]) -> Result<Vec<Answer>, LogError> {
+/// Inside a transaction: one request after the other, until nobody comes any more.
+fn answer_all(
+    writer: &mut Writer,
+    group: &[Admitted],
+    latecomers: &mut dyn FnMut() -> Vec<Admitted>,
+) -> Result<Vec<Answer>, LogError> {
     let mut adding = writer.adding()?;
-    group
-        .iter()
-        .map(|request| match answer(&mut adding, request) {
-            // After the database's own failures nobody knows what is left of the transaction.
-            Err(error) if !error.is_refusal() => Err(error),
-            answer => Ok(answer),
-        })
-        .collect()
+    let mut answers = Vec::with_capacity(group.len());
+    let mut add = |request: &Admitted| match answer(&mut adding, request) {
+        // After the database's own failures nobody knows what is left of the transaction.
+        Err(error) if !error.is_refusal() => Err(error),
+        answer => {
+            answers.push(answer);
+            Ok(())
+        }
+    };
+    group.iter().try_for_each(&mut add)?;
+    loop {
+        let late = latecomers();
+        if late.is_empty() {
+            return Ok(answers);
+        }
+        late.iter().try_for_each(&mut add)?;
+    }
 }
 
 /// Ids first, then expected revisions, then the events.

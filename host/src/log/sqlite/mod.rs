@@ -15,6 +15,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod wal;
 mod watch;
 mod writer;
 

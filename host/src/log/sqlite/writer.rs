@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::adding::{Adding, Revisions, Tail};
 use super::connection::open_writer;
 use super::errors::explain;
+use super::wal::WalKeeper;
 use crate::crash_point::{self, CrashPoint};
 use crate::event::{Hash, Position};
 use crate::log::ids::EventIds;
@@ -15,6 +16,7 @@ use crate::log::{Head, LogError};
 /// Appends; between [`begin`](Self::begin) and [`commit`](Self::commit) nobody else can.
 pub(super) struct Writer {
     connection: Connection,
+    wal: WalKeeper,
     path: PathBuf,
     first_previous: Hash,
     ids: EventIds,
@@ -37,6 +39,7 @@ impl Writer {
             open_writer(path).map_err(|error| explain(path, "opening the database", error))?;
         Ok(Self {
             connection,
+            wal: WalKeeper::new(path),
             path: path.to_owned(),
             first_previous,
             ids: EventIds::default(),
@@ -106,6 +109,7 @@ impl Writer {
         }
         crash_point::reach(CrashPoint::LogCommitted);
         self.revisions.committed(tail.head.hash);
+        self.wal.tend(&self.connection);
         Ok(tail.head.position)
     }
 

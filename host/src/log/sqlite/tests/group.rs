@@ -39,7 +39,7 @@ async fn a_refused_request_leaves_no_trace_in_its_group() {
         request(std::slice::from_ref(&y), &[("a", 1), ("b", 2)]),
         request(&[x, y], &[("a", 0)]),
     ];
-    let answers = log.shared.append_group(&group).unwrap();
+    let answers = log.shared.append_group(&group, &mut Vec::new).unwrap();
     let positions = |n: usize| answers[n].as_ref().unwrap().positions.clone();
     assert_eq!(positions(0), [1]);
     assert!(
@@ -61,7 +61,7 @@ async fn a_refused_request_leaves_no_trace_in_its_group() {
         &[event("b", "T", "5"), event("a", "T", "6")],
         &[("a", 2), ("b", 2)],
     )];
-    assert!(log.shared.append_group(&next).unwrap()[0].is_ok());
+    assert!(log.shared.append_group(&next, &mut Vec::new).unwrap()[0].is_ok());
     let stored: Vec<_> = everything(&log)
         .await
         .into_iter()

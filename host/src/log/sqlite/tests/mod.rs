@@ -4,6 +4,7 @@ mod append_only;
 mod group;
 mod opening;
 mod reading;
+mod wal;
 
 use std::path::PathBuf;
 use std::sync::Arc;
