@@ -14,6 +14,7 @@ pub mod digest;
 pub mod event;
 #[doc(hidden)]
 pub mod fuzz;
+mod key_prefix;
 pub mod lifecycle;
 pub mod limits;
 pub mod log;

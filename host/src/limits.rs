@@ -107,7 +107,9 @@ pub const QUERY_TIME_MAX: Duration = Duration::from_secs(30);
 pub const READ_MODEL_PAGE_BYTES: u32 = 8 << 10;
 /// A read model that is built from nothing is laid out anew by flushes of at least so many bytes …
 pub const REWRITE_BYTES_MIN: usize = 256 << 10;
-/// … unless there is more than so many times as much in it already.
+/// … of which so many at most are laid out at once …
+pub const REWRITE_RUNS_MAX: usize = 16;
+/// … unless there is more than so many times as much in it already as in so many flushes.
 pub const REWRITE_FACTOR_MAX: u64 = 20;
 /// How long a connection to a read model waits for another one.
 pub const READ_MODEL_BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -226,7 +226,7 @@ impl Host {
                 Phase::Replaying
             },
             position: status.checkpoint.position,
-            applied: status.checkpoint.position,
+            applied: status.flushed,
             head,
             events_per_s: status.events_per_s,
             dead_letters: status.dead_letters,

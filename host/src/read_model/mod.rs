@@ -81,6 +81,8 @@ pub struct ReadModelStatus {
     pub provenance: Provenance,
     pub role: Role,
     pub checkpoint: Checkpoint,
+    /// Everything up to here was flushed, if not yet committed: at least the checkpoint's position.
+    pub flushed: Position,
     /// When the checkpoint was committed, microseconds since the Unix epoch, UTC.
     pub time: i64,
     /// Rate of the replay or of following, as of the last commit.
@@ -110,8 +112,12 @@ pub struct Flush<'a> {
     pub tables: Vec<(u16, Changes<'a>)>,
     /// Entries of the journal, in the place of those of the same positions.
     pub journal: &'a [JournalEntry],
+    /// Of all keys and rows.
+    pub bytes: usize,
     /// The read model is made ready next.
     pub is_last: bool,
+    /// It may be kept aside and committed with a later one: see [`ReadModel::rewrite`].
+    pub may_wait: bool,
     pub checkpoint: Checkpoint,
     pub events_per_s: f64,
 }
@@ -182,7 +188,8 @@ pub trait ReadModel: Send {
     /// Reads what is committed, then and later.
     fn reader(&self) -> Result<Box<dyn RowReader>, ReadModelError>;
 
-    /// Builds an index that was deferred until now. Call it between commits.
+    /// Builds an index that was deferred until now, or ([`KEY_INDEX`]) has readers scan by key from now
+    /// on. Call it between commits.
     fn ensure_index(&mut self, table: u16, index: u16) -> Result<(), ReadModelError>;
 
     /// Writes changes, sorted by (table, key) and at most one for each key. Opens the transaction if
@@ -208,9 +215,13 @@ pub trait ReadModel: Send {
     /// checkpoint in the place of what was there, in one atomic step like a commit. Call it between
     /// commits, and only where [`is_to_be_rewritten`](Self::is_to_be_rewritten) says so. A row that
     /// does not stand under its own key is refused.
+    ///
+    /// A flush that may wait can be kept aside instead. Readers see its rows, but they are committed
+    /// with a later flush, or before whatever else changes the read model: until then the stored
+    /// checkpoint stays where it is, and that is where a writer that is cut off goes on from.
     fn rewrite(&mut self, flush: Flush<'_>) -> Result<(), ReadModelError>;
 
-    /// Drops the open transaction, if any; the stored checkpoint holds.
+    /// Drops the open transaction, if any, and what was kept aside; the stored checkpoint holds.
     fn rollback(&mut self);
 
     /// Builds all indexes that were deferred, runs the module's after-replay SQL and marks the read

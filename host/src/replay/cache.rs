@@ -46,6 +46,26 @@ struct Slot {
     frozen_in: FlushNumber,
 }
 
+/// A slot in the map, with half of its key's hash, so that most of what the map does is done without a
+/// look at the slot.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    tag: u32,
+    id: SlotId,
+}
+
+impl Entry {
+    fn new(hash: u64, id: SlotId) -> Self {
+        let tag = (hash >> 32) as u32;
+        Self { tag, id }
+    }
+
+    /// The hash that the map goes by. It takes the lowest bits and the highest ones.
+    fn hash(self) -> u64 {
+        u64::from(self.tag) << 32 | u64::from(self.tag)
+    }
+}
+
 /// What a slot was before a change, so that the change can be undone.
 #[derive(Debug)]
 pub(super) struct Before(Option<Slot>);
@@ -64,7 +84,7 @@ pub(super) struct FrozenRow {
 #[derive(Debug)]
 pub(super) struct TableCache {
     slots: Vec<Option<Slot>>,
-    by_key: HashTable<SlotId>,
+    by_key: HashTable<Entry>,
     free: Vec<SlotId>,
     /// Slots that became dirty since the last freeze; some of them more than once.
     dirty: Vec<SlotId>,
@@ -317,12 +337,15 @@ impl TableCache {
     }
 
     fn find(&self, hash: u64, key: &[u8]) -> Option<SlotId> {
-        let is_it = |id: &SlotId| {
-            self.slots[*id as usize]
-                .as_ref()
-                .is_some_and(|slot| slot.hash == hash && slot.key() == key)
+        let wanted = Entry::new(hash, 0);
+        let is_it = |entry: &Entry| {
+            entry.tag == wanted.tag
+                && self.slots[entry.id as usize]
+                    .as_ref()
+                    .is_some_and(|slot| slot.key() == key)
         };
-        self.by_key.find(hash, is_it).copied()
+        let found = self.by_key.find(wanted.hash(), is_it);
+        found.map(|entry| entry.id)
     }
 
     fn insert(
@@ -352,16 +375,16 @@ impl TableCache {
             slot_id(self.slots.len() - 1)
         });
         self.slots[id as usize] = Some(slot);
-        let slots = &self.slots;
-        self.by_key.insert_unique(hash, id, |id| {
-            slots[*id as usize].as_ref().map_or(0, |slot| slot.hash)
-        });
+        let entry = Entry::new(hash, id);
+        self.by_key
+            .insert_unique(entry.hash(), entry, |entry| entry.hash());
         id
     }
 
     /// The slot is empty: nobody finds it any more, and another key may have it.
     fn unlink(&mut self, id: SlotId, hash: u64) {
-        if let Ok(entry) = self.by_key.find_entry(hash, |known| *known == id) {
+        let wanted = Entry::new(hash, id).hash();
+        if let Ok(entry) = self.by_key.find_entry(wanted, |known| known.id == id) {
             entry.remove();
         }
         self.free.push(id);

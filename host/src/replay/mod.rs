@@ -26,6 +26,7 @@ mod tables;
 mod writer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::clock::Stopwatch;
 use crate::crash_point::{self, CrashPoint};
@@ -56,7 +57,7 @@ use writer::{Flush, Writer, Written};
 pub struct Settings {
     pub cache_bytes_max: usize,
     pub flush_bytes: usize,
-    pub flush_interval: std::time::Duration,
+    pub flush_interval: Duration,
     /// Smaller flushes never lay a read model out anew.
     pub rewrite_bytes_min: usize,
     pub limits: Limits,
@@ -353,8 +354,7 @@ impl Replay {
         }
         let dirty_bytes = self.tables().dirty_bytes();
         // Dirty and frozen rows can't be forgotten: together they stay within the cache's budget. While
-        // one flush is written the next one grows, up to that: of a build from nothing each lays out
-        // all rows anew, so that few large ones cost less than many.
+        // one flush is written the next one grows, up to that: few large ones cost less than many.
         let dirty_bytes_max = self.settings.cache_bytes_max / 16 * 7;
         let is_due = dirty_bytes > 0 && dirty_bytes >= self.settings.flush_bytes;
         let is_full = dirty_bytes > 0 && dirty_bytes >= dirty_bytes_max;

@@ -10,6 +10,7 @@ use super::priority::Priority;
 use super::shape::Shape;
 use super::tables::SharedModel;
 use crate::crash_point::{self, CrashPoint};
+use crate::key_prefix;
 use crate::read_model::journal::JournalEntry;
 use crate::read_model::{self, Checkpoint, ReadModel, ReadModelError, RowChange};
 
@@ -37,6 +38,7 @@ pub(super) struct FrozenTable {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Written {
     pub(super) number: FlushNumber,
+    /// The stored one, which may be an earlier flush's.
     pub(super) checkpoint: Checkpoint,
 }
 
@@ -73,16 +75,18 @@ impl Writer {
         }
     }
 
-    /// Writes a flush and waits for it. None may be running.
+    /// Writes a flush and waits for it; then it is committed. None may be running.
     pub(super) fn write(&mut self, flush: Flush) -> Result<Written, ReadModelError> {
-        write(&self.model, flush, self.rewrite_bytes_min, &|| {})
+        write(&self.model, flush, self.rewrite_bytes_min, false, &|| {})
     }
 
-    /// Begins a flush on a thread of its own. None may be running.
+    /// Begins a flush on a thread of its own. It may be committed with a later one. None may be
+    /// running.
     pub(super) fn begin(&mut self, flush: Flush) {
         let (model, priority) = (self.model.clone(), self.priority.clone());
         let rewrite_bytes_min = self.rewrite_bytes_min;
-        let run = move || write(&model, flush, rewrite_bytes_min, &|| priority.give_way());
+        let give_way = move || priority.give_way();
+        let run = move || write(&model, flush, rewrite_bytes_min, true, &give_way);
         let thread = std::thread::Builder::new()
             .name("retell-writer".to_owned())
             .spawn(run)
@@ -125,20 +129,21 @@ fn write(
     model: &SharedModel,
     mut flush: Flush,
     rewrite_bytes_min: usize,
+    may_wait: bool,
     give_way: &(dyn Fn() + Sync),
 ) -> Result<Written, ReadModelError> {
     for table in &mut flush.frozen.tables {
         sort(&mut table.rows);
     }
     let mut model = model.lock().unwrap_or_else(PoisonError::into_inner);
-    let written = write_all(&mut **model, &flush, rewrite_bytes_min, give_way);
+    let written = write_all(&mut **model, &flush, rewrite_bytes_min, may_wait, give_way);
     if let Err(error) = written {
         model.rollback();
         return Err(error);
     }
     Ok(Written {
         number: flush.frozen.number,
-        checkpoint: flush.checkpoint,
+        checkpoint: model.checkpoint(),
     })
 }
 
@@ -146,11 +151,12 @@ fn write_all(
     model: &mut dyn ReadModel,
     flush: &Flush,
     rewrite_bytes_min: usize,
+    may_wait: bool,
     give_way: &(dyn Fn() + Sync),
 ) -> Result<(), ReadModelError> {
     let bytes = flush.frozen.bytes();
     if bytes > 0 && bytes >= rewrite_bytes_min && model.is_to_be_rewritten(bytes)? {
-        return model.rewrite(flush.rows(give_way));
+        return model.rewrite(flush.rows(bytes, may_wait, give_way));
     }
     for table in &flush.frozen.tables {
         write_table(model, table, give_way)?;
@@ -194,24 +200,15 @@ fn sort(rows: &mut Vec<FrozenRow>) {
     rows.extend(others.map(|(_, row)| row));
 }
 
-/// Most keys differ early, so the first bytes are compared as one number, without a look at where the
-/// rest lies.
 fn with_first_bytes(rows: Vec<FrozenRow>) -> Vec<(u128, FrozenRow)> {
     let rows = rows.into_iter();
-    let mut rows: Vec<_> = rows.map(|row| (first_bytes(row.key()), row)).collect();
+    let mut rows: Vec<_> = rows.map(|row| (key_prefix::of(row.key()), row)).collect();
     rows.sort_unstable_by(order);
     rows
 }
 
 fn order((first, a): &(u128, FrozenRow), (second, b): &(u128, FrozenRow)) -> std::cmp::Ordering {
     first.cmp(second).then_with(|| a.key().cmp(b.key()))
-}
-
-fn first_bytes(key: &[u8]) -> u128 {
-    let mut bytes = [0; 16];
-    let length = key.len().min(16);
-    bytes[..length].copy_from_slice(&key[..length]);
-    u128::from_be_bytes(bytes)
 }
 
 impl Frozen {
@@ -224,7 +221,12 @@ impl Frozen {
 
 impl Flush {
     /// Everything, sorted, to be written at once.
-    fn rows<'a>(&'a self, give_way: &'a (dyn Fn() + Sync)) -> read_model::Flush<'a> {
+    fn rows<'a>(
+        &'a self,
+        bytes: usize,
+        may_wait: bool,
+        give_way: &'a (dyn Fn() + Sync),
+    ) -> read_model::Flush<'a> {
         let tables = self.frozen.tables.iter().map(|table| {
             let changes = table.rows.iter().enumerate().map(move |(number, row)| {
                 if number % ROWS_PER_TURN == 0 {
@@ -237,7 +239,9 @@ impl Flush {
         read_model::Flush {
             tables: tables.collect(),
             journal: &self.journal,
+            bytes,
             is_last: self.is_last,
+            may_wait,
             checkpoint: self.checkpoint,
             events_per_s: self.events_per_s,
         }

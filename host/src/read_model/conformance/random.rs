@@ -25,8 +25,9 @@ const KEY_KINDS: [ColumnType; 7] = [
 #[derive(Debug, Clone)]
 enum Step {
     Write(Vec<(Vec<Value>, bool)>),
-    /// As a flush that lays everything out anew, where the backend still does that.
-    Rewrite(Vec<(Vec<Value>, bool)>),
+    /// As a flush that lays everything out anew, where the backend still does that; the flag: it may
+    /// wait for the next one.
+    Rewrite(Vec<(Vec<Value>, bool)>, bool),
     Commit,
     Rollback,
     /// The writer dies; its open transaction with it.
@@ -61,19 +62,44 @@ fn play(place: &dyn Place, manifest: &Manifest, steps: &[Step]) {
     let mut rows = Rows::new();
     let mut committed = (0, Rows::new());
     let mut beside = None;
+    // What is flushed and not committed.
+    let mut aside: Option<(u64, Rows)> = None;
     for step in steps {
         match step {
+            Step::Rollback | Step::Reopen => aside = None,
+            Step::Scan { .. } if aside.is_some() => {
+                model.ensure_index(0, KEY_INDEX).expect("gets ready for it");
+                committed = aside.take().expect("seen just above");
+                assert_eq!(model.checkpoint().position, committed.0);
+            }
+            Step::Write(_) | Step::Commit | Step::Ready => {
+                committed = aside.take().unwrap_or(committed);
+            }
+            Step::Rewrite(..) | Step::Get(_) | Step::Scan { .. } => {}
+        }
+        match step {
             Step::Write(changes) => write(&mut *model, table, &mut rows, changes),
-            Step::Rewrite(changes) => {
+            Step::Rewrite(changes, may_wait) => {
                 if !model.is_to_be_rewritten(1 << 20).expect("says so") {
                     continue;
                 }
                 let before = beside.get_or_insert_with(|| reader(&*model));
-                committed.0 += 1;
-                rewrite(&mut *model, table, &mut rows, changes, committed.0);
-                committed.1 = rows.clone();
+                let position = 1 + aside.as_ref().map_or(committed.0, |it| it.0);
+                let old = rows.clone();
+                rewrite(&mut *model, table, &mut rows, changes, position, *may_wait);
                 // Whoever reads already sees it, too.
-                assert_eq!(all_rows(&mut **before), encoded(&rows));
+                same_rows(&mut **before, &old, &rows);
+                if model.checkpoint() == at(position) {
+                    (committed, aside) = ((position, rows.clone()), None);
+                    assert_eq!(all_rows(&mut **before), encoded(&rows));
+                } else {
+                    assert!(may_wait, "it is committed");
+                    assert_eq!(model.checkpoint(), at(committed.0));
+                    aside = Some((position, rows.clone()));
+                }
+                let status = place.status().expect("says how it is");
+                assert_eq!(status.checkpoint, at(committed.0));
+                assert_eq!(status.flushed, position);
             }
             Step::Commit => {
                 committed = (committed.0 + 1, rows.clone());
@@ -101,7 +127,7 @@ fn play(place: &dyn Place, manifest: &Manifest, steps: &[Step]) {
                 model.prepare_ready().expect("gets ready");
             }
             Step::Get(number) => {
-                let rows = &committed.1;
+                let rows = &aside.as_ref().unwrap_or(&committed).1;
                 let key = number_of(*number, rows).map_or_else(Vec::new, |row| key(table, row));
                 let expected = rows.get(&key).map(|row| encode_row(row));
                 if expected.is_some() {
@@ -115,6 +141,16 @@ fn play(place: &dyn Place, manifest: &Manifest, steps: &[Step]) {
         }
     }
     assert_eq!(all_rows(&mut *reader(&*model)), encoded(&committed.1));
+}
+
+/// A reader finds the rows of now, and none of those of before that are gone.
+fn same_rows(reader: &mut dyn RowReader, before: &Rows, now: &Rows) {
+    let keys: Vec<&[u8]> = before.keys().chain(now.keys()).map(Vec::as_slice).collect();
+    let expected: Vec<_> = keys
+        .iter()
+        .map(|key| now.get(*key).map(|row| encode_row(row)))
+        .collect();
+    assert_eq!(reader.get_many(0, &keys).expect("reads"), expected);
 }
 
 fn all_rows(reader: &mut dyn RowReader) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -146,17 +182,19 @@ fn rewrite(
     rows: &mut Rows,
     changes: &[(Vec<Value>, bool)],
     position: u64,
+    may_wait: bool,
 ) {
     with_changes(table, rows, changes, |changes| {
         let flush = Flush {
             tables: vec![(0, Box::new(changes.iter().copied()))],
             journal: &[],
             checkpoint: at(position),
+            bytes: 1,
             is_last: false,
+            may_wait,
             events_per_s: 1.0,
         };
         model.rewrite(flush).expect("rewrites");
-        assert_eq!(model.checkpoint(), at(position));
     });
 }
 
@@ -324,7 +362,7 @@ fn table() -> impl Strategy<Value = Table> {
 fn first_step(table: &Table) -> impl Strategy<Value = Step> + use<> {
     let changes = prop::collection::vec((row(table), prop::bool::weighted(0.3)), 0..8);
     prop_oneof![
-        6 => changes.prop_map(Step::Rewrite),
+        6 => (changes, any::<bool>()).prop_map(|(it, may_wait)| Step::Rewrite(it, may_wait)),
         1 => Just(Step::Reopen),
         2 => any::<Index>().prop_map(Step::Get),
     ]

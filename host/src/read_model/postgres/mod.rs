@@ -33,7 +33,7 @@ use crate::postgres::Session;
 use crate::read_model::journal::JournalEntry;
 use crate::read_model::query::{QueryError, QueryLimits, RowSink};
 use crate::read_model::{
-    Checkpoint, ContentSink, Flush, ModelName, Provenance, ReadModel, ReadModelError,
+    Checkpoint, ContentSink, Flush, KEY_INDEX, ModelName, Provenance, ReadModel, ReadModelError,
     ReadModelStatus, Role, RowChange, RowReader,
 };
 use fault::{Doing, fault};
@@ -312,6 +312,9 @@ impl ReadModel for PgReadModel {
         self.between_commits("building an index")?;
         let tables = self.tables.clone();
         let known = table_of(&tables, table)?;
+        if index == KEY_INDEX {
+            return Ok(());
+        }
         let (table, index) = (usize::from(table), usize::from(index));
         if index >= known.indexes.len() {
             return Err(ReadModelError::Unknown {

@@ -177,6 +177,7 @@ pub(super) async fn read(
         .map_err(opening)?;
     let status = || -> Result<ReadModelStatus, sqlx::Error> {
         let role: String = row.try_get(2)?;
+        let position = row.try_get::<i64, _>(3)?.cast_unsigned();
         Ok(ReadModelStatus {
             provenance: Provenance {
                 projection: row.try_get(0)?,
@@ -189,9 +190,10 @@ pub(super) async fn read(
             },
             role: Role::parse(&role).unwrap_or(Role::None),
             checkpoint: Checkpoint {
-                position: row.try_get::<i64, _>(3)?.cast_unsigned(),
+                position,
                 log_hash: row.try_get(6)?,
             },
+            flushed: position,
             time: row.try_get::<Timestamp, _>(4)?.0,
             epoch: row.try_get::<i64, _>(11)?.cast_unsigned(),
             events_per_s: row.try_get(12)?,

@@ -5,6 +5,7 @@ mod copy;
 mod fault;
 mod guard;
 mod journal;
+mod layers;
 mod modes;
 mod open;
 mod page_file;
@@ -15,13 +16,13 @@ mod ready;
 mod retire;
 mod rewrite;
 mod rows;
+mod runs;
 mod scan;
 pub(crate) mod schema;
 mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use retell_contract::manifest::Manifest;
 use retell_contract::row::key_of_row;
@@ -33,11 +34,12 @@ use crate::event::Position;
 use crate::read_model::journal::JournalEntry;
 use crate::read_model::query::{QueryError, QueryLimits, RowSink};
 use crate::read_model::{
-    Checkpoint, ContentSink, Flush, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role,
-    RowChange, RowReader,
+    Checkpoint, ContentSink, Flush, KEY_INDEX, Provenance, ReadModel, ReadModelError,
+    ReadModelStatus, Role, RowChange, RowReader,
 };
 use fault::{Doing, fault};
 use guard::Guard;
+use layers::Layers;
 use read::SqliteRows;
 pub use retire::files_of_builds;
 use schema::TableSql;
@@ -56,12 +58,23 @@ pub struct SqliteReadModel {
     in_transaction: bool,
     /// Rows are changed where they are; until then the file is rewritten.
     in_place: bool,
-    /// How often the file was rewritten: readers open it again.
-    rewrites: Arc<AtomicU64>,
+    layers: Arc<Layers>,
+    /// Flushes that wait in runs.
+    aside: Option<Aside>,
     provenance: Provenance,
     /// Per table and index: whether it is in the database, as of the open transaction.
     index_exists: Vec<Vec<bool>>,
     clock: Arc<dyn Clock>,
+}
+
+/// What is flushed and not committed.
+#[derive(Debug, Clone, Copy)]
+struct Aside {
+    runs: usize,
+    /// Of their keys and rows.
+    bytes: usize,
+    checkpoint: Checkpoint,
+    events_per_s: f64,
 }
 
 impl SqliteReadModel {
@@ -185,7 +198,8 @@ impl SqliteReadModel {
             ready: false,
             in_transaction: false,
             in_place,
-            rewrites: Arc::default(),
+            layers: Arc::default(),
+            aside: None,
             provenance: provenance.clone(),
             clock,
         };
@@ -298,13 +312,18 @@ impl ReadModel for SqliteReadModel {
     }
 
     fn reader(&self) -> Result<Box<dyn RowReader>, ReadModelError> {
-        let rewrites = self.rewrites.clone();
-        let rows = SqliteRows::open(&self.path, self.tables.clone(), rewrites)?;
+        let layers = self.layers.clone();
+        let rows = SqliteRows::open(&self.path, self.tables.clone(), layers)?;
         Ok(Box::new(rows))
     }
 
     fn ensure_index(&mut self, table: u16, index: u16) -> Result<(), ReadModelError> {
         self.between_commits("building an index")?;
+        self.settle()?;
+        if index == KEY_INDEX {
+            self.layers.forbid_runs();
+            return Ok(());
+        }
         let tables = self.tables.clone();
         let table = table_of(&tables, table)?;
         if usize::from(index) >= table.indexes.len() {
@@ -324,6 +343,7 @@ impl ReadModel for SqliteReadModel {
     }
 
     fn write(&mut self, changes: &[RowChange<'_>]) -> Result<(), ReadModelError> {
+        self.settle()?;
         self.write_changes(changes)
     }
 
@@ -332,12 +352,14 @@ impl ReadModel for SqliteReadModel {
     }
 
     fn record(&mut self, entries: &[JournalEntry]) -> Result<(), ReadModelError> {
+        self.settle()?;
         self.change_in_place()?;
         self.begin()?;
         journal::write(&self.connection, entries).map_err(|error| self.fault(Doing::Write, error))
     }
 
     fn commit(&mut self, checkpoint: Checkpoint, events_per_s: f64) -> Result<(), ReadModelError> {
+        self.settle()?;
         self.begin()?;
         let time = self.clock.now_us();
         provenance::update_checkpoint(&self.connection, checkpoint, time, events_per_s)
@@ -357,6 +379,7 @@ impl ReadModel for SqliteReadModel {
 
     fn rollback(&mut self) {
         self.roll_back();
+        self.drop_aside();
     }
 
     fn prepare_ready(&mut self) -> Result<(), ReadModelError> {
@@ -369,6 +392,7 @@ impl ReadModel for SqliteReadModel {
 
     fn set_role(&mut self, role: Role) -> Result<(), ReadModelError> {
         self.between_commits("changing its role")?;
+        self.settle()?;
         self.begin()?;
         self.connection
             .execute(provenance::UPDATE_ROLE, [role.as_str()])
@@ -378,6 +402,7 @@ impl ReadModel for SqliteReadModel {
 
     fn close(mut self: Box<Self>) -> Result<(), ReadModelError> {
         self.roll_back();
+        self.settle()?;
         if !self.ready {
             open::sync(&self.connection, &self.path)?;
             self.begin()?;

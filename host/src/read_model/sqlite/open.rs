@@ -78,6 +78,7 @@ pub(super) fn fill(
         modes::unfinished_mode(&connection)?;
         connection.execute_batch("BEGIN IMMEDIATE")?;
         connection.execute_batch(provenance::CREATE)?;
+        connection.execute_batch(provenance::CREATE_PROGRESS)?;
         let boot = boot_id();
         provenance::insert(&connection, provenance, epoch, time, boot.as_deref())?;
         for table in tables {

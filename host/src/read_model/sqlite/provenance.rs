@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::{Doing, fault};
 use super::journal;
-use crate::event::Hash;
+use crate::event::{Hash, Position};
 use crate::read_model::{Checkpoint, Provenance, ReadModelError, ReadModelStatus, Role};
 
 /// `time` is when the checkpoint was committed, in microseconds since the Unix epoch, UTC.
@@ -29,7 +29,14 @@ pub(super) const CREATE: &str = "CREATE TABLE retell_read_model (
     unsynced_boot TEXT
 ) STRICT";
 
+/// How far a build is that is not ready: its flushes may be ahead of its checkpoint.
+pub(super) const CREATE_PROGRESS: &str =
+    "CREATE TABLE retell_progress (flushed INTEGER NOT NULL) STRICT;
+     INSERT INTO retell_progress VALUES (0)";
+
 pub(super) const TABLE: &str = "retell_read_model";
+
+const PROGRESS_TABLE: &str = "retell_progress";
 
 const INSERT: &str = "INSERT INTO retell_read_model
     (projection, version, role, position, time, log_id, log_hash, module_digest, sdk, contract,
@@ -108,6 +115,27 @@ pub(super) fn update_checkpoint(
     Ok(())
 }
 
+/// Notes up to where everything was flushed, where there is room for that.
+pub(super) fn update_flushed(connection: &Connection, flushed: Position) -> rusqlite::Result<()> {
+    if !has_table(connection, PROGRESS_TABLE)? {
+        return Ok(());
+    }
+    connection
+        .prepare_cached("UPDATE retell_progress SET flushed = ?1")?
+        .execute([flushed.cast_signed()])?;
+    Ok(())
+}
+
+/// As [`update_flushed`] left it; 0 in read models of earlier versions.
+fn flushed(connection: &Connection) -> rusqlite::Result<Position> {
+    if !has_table(connection, PROGRESS_TABLE)? {
+        return Ok(0);
+    }
+    let flushed = "SELECT flushed FROM retell_progress";
+    let flushed: i64 = connection.query_row(flushed, [], |row| row.get(0))?;
+    Ok(flushed.cast_unsigned())
+}
+
 /// Reads the row; the error says why the file is not a read model.
 pub(super) fn read(connection: &Connection, path: &Path) -> Result<Stored, ReadModelError> {
     let not_ours = |reason: &str| ReadModelError::NotAReadModel {
@@ -119,8 +147,10 @@ pub(super) fn read(connection: &Connection, path: &Path) -> Result<Stored, ReadM
     }
     let open_entries =
         journal::count_open(connection).map_err(|error| fault(path, Doing::Open, error))?;
+    let flushed = flushed(connection).map_err(|error| fault(path, Doing::Open, error))?;
     connection
         .query_row(SELECT, [], |row| {
+            let position = row.get::<_, i64>(3)?.cast_unsigned();
             let role: String = row.get(2)?;
             let log_hash: Hash = row.get(6)?;
             Ok(Stored {
@@ -135,10 +165,8 @@ pub(super) fn read(connection: &Connection, path: &Path) -> Result<Stored, ReadM
                         build: row.get(10)?,
                     },
                     role: Role::parse(&role).unwrap_or(Role::None),
-                    checkpoint: Checkpoint {
-                        position: row.get::<_, i64>(3)?.cast_unsigned(),
-                        log_hash,
-                    },
+                    checkpoint: Checkpoint { position, log_hash },
+                    flushed: flushed.max(position),
                     time: row.get(4)?,
                     epoch: row.get::<_, i64>(11)?.cast_unsigned(),
                     events_per_s: row.get(12)?,

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use retell_contract::key::decode_key;
 use retell_contract::value::Value;
 use rusqlite::Connection;
 
 use super::fault::{Doing, fault};
+use super::layers::{self, Layers};
 use super::schema::TableSql;
 use super::{modes, open, read_fault, rows, table_of};
 use crate::read_model::{KeyedRow, ReadModelError, RowReader};
@@ -17,37 +17,49 @@ pub(super) struct SqliteRows {
     pub(super) path: PathBuf,
     pub(super) connection: Connection,
     pub(super) tables: Arc<[TableSql]>,
-    /// How often the writer has put another file in this one's place …
-    rewrites: Arc<AtomicU64>,
-    /// … and how often it had when this one was opened.
-    seen: u64,
+    /// What the rows are in …
+    layers: Arc<Layers>,
+    /// … and what they were in when the file was opened or looked at last.
+    seen: layers::State,
 }
 
 impl SqliteRows {
     pub(super) fn open(
         path: &Path,
         tables: Arc<[TableSql]>,
-        rewrites: Arc<AtomicU64>,
+        layers: Arc<Layers>,
     ) -> Result<Self, ReadModelError> {
         // Before the file: at worst it is opened once more than need be.
-        let seen = rewrites.load(Ordering::Acquire);
+        let seen = layers.now();
         Ok(Self {
             connection: connect(path)?,
             path: path.to_owned(),
             tables,
-            rewrites,
+            layers,
             seen,
         })
     }
 
-    /// Makes sure that the file is the one that was committed last.
+    /// Makes sure that file and runs are those that were flushed last. A file that has just taken the
+    /// place of these layers has all that is in them, too.
     fn refresh(&mut self) -> Result<(), ReadModelError> {
-        let rewrites = self.rewrites.load(Ordering::Acquire);
-        if rewrites != self.seen {
+        let now = self.layers.now();
+        if now.rewrites != self.seen.rewrites {
             self.connection = connect(&self.path)?;
-            self.seen = rewrites;
         }
+        self.seen = now;
         Ok(())
+    }
+
+    /// What the runs say of a row; `None`: nothing.
+    fn in_runs(&self, table: u16, key: &[u8]) -> Result<Option<Option<Vec<u8>>>, ReadModelError> {
+        for run in self.seen.runs.iter().rev() {
+            let found = run.get(table, key)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     pub(super) fn fault(&self, error: rusqlite::Error) -> ReadModelError {
@@ -80,11 +92,16 @@ impl RowReader for SqliteRows {
         keys: &[&[u8]],
     ) -> Result<Vec<Option<Vec<u8>>>, ReadModelError> {
         self.refresh()?;
-        let table = table_of(&self.tables, table)?;
+        let number = table;
+        let table = table_of(&self.tables, number)?;
         let fault = |error| self.fault(error);
         let mut statement = self.connection.prepare_cached(&table.get).map_err(fault)?;
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
+            if let Some(row) = self.in_runs(number, key)? {
+                found.push(row);
+                continue;
+            }
             let values =
                 decode_key(key, &table.key_types).map_err(|source| ReadModelError::Key {
                     table: table.name.clone(),

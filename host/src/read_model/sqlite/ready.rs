@@ -24,6 +24,7 @@ impl SqliteReadModel {
             return Ok(());
         }
         self.between_commits("preparing it to be ready")?;
+        self.settle()?;
         // Before its largest transaction, so that readers are not in its way, nor it in theirs.
         self.change_in_place()?;
         // The rows first: the marker must not be on the disk before what it speaks of.

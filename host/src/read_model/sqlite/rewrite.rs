@@ -2,6 +2,8 @@
 //! are filled one after the other and written once, front to back; what the file held is merged in.
 //! Inserting the same rows one by one, or changing pages here and there, costs several times as much.
 //!
+//! A flush of a large build may wait for others in a [run](super::runs) of its own.
+//!
 //! The new file takes the old one's place by a rename: whoever opens the path finds the one or the
 //! other, each with the checkpoint of its rows. There is no WAL while this goes on, which could be
 //! taken for the next file's.
@@ -13,15 +15,15 @@ mod old;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::fault::{Doing, fault, io_fault};
 use super::guard::Guard;
 use super::page_file::PageFile;
+use super::runs::{Run, SortedChanges};
 use super::schema::TableSql;
-use super::{SqliteReadModel, journal, modes, open, provenance};
+use super::{Aside, SqliteReadModel, journal, modes, open, provenance};
 use crate::crash_point::{self, CrashPoint};
 use crate::limits;
 use crate::read_model::{Changes, Checkpoint, Flush, ReadModelError};
@@ -40,6 +42,9 @@ impl SqliteReadModel {
         if self.in_place || self.ready || has_indexes || self.in_transaction {
             return Ok(false);
         }
+        if self.aside.is_some() {
+            return Ok(true);
+        }
         // Somebody else may have given it a journal, which would be taken for the next file's.
         let is_in_place = modes::is_changed_in_place(&self.connection)
             .map_err(|error| self.fault(Doing::Read, error))?;
@@ -56,15 +61,82 @@ impl SqliteReadModel {
         let free = fs4::available_space(folder).map_err(io)?;
         let needed = flush_bytes
             .saturating_mul(2)
-            .saturating_add(there + limits::FREE_DISK_BYTES_MIN);
+            // As much again may wait in runs.
+            .saturating_add(2 * there + limits::FREE_DISK_BYTES_MIN);
         let readable = DatabasePages::are_readable(&self.connection)
             .map_err(|error| self.fault(Doing::Read, error))?;
-        let factor = limits::REWRITE_FACTOR_MAX;
+        // So many flushes are laid out at once.
+        let factor = limits::REWRITE_FACTOR_MAX * limits::REWRITE_RUNS_MAX as u64;
         Ok(readable && there <= flush_bytes.saturating_mul(factor) && free >= needed)
     }
 
     pub(super) fn rewrite_with(&mut self, flush: Flush<'_>) -> Result<(), ReadModelError> {
         self.between_commits("rewriting it")?;
+        if self.is_to_wait(&flush)? {
+            self.keep_aside(flush)
+        } else {
+            self.lay_out(flush)
+        }
+    }
+
+    /// Whether a flush is better laid out with later ones: until together they are as much as what is
+    /// there, or as many as may be.
+    fn is_to_wait(&self, flush: &Flush<'_>) -> Result<bool, ReadModelError> {
+        let is_possible = flush.may_wait && flush.journal.is_empty() && self.layers.may_have_runs();
+        if !is_possible || self.checkpoint == Checkpoint::START {
+            return Ok(false);
+        }
+        let there = fs::metadata(&self.path)
+            .map_err(|error| io_fault(&self.path, Doing::Read, error))?
+            .len();
+        let (runs, bytes) = self.aside.map_or((0, 0), |it| (it.runs, it.bytes));
+        let bytes = (bytes + flush.bytes) as u64;
+        Ok(runs + 1 < limits::REWRITE_RUNS_MAX && bytes < there)
+    }
+
+    fn keep_aside(&mut self, flush: Flush<'_>) -> Result<(), ReadModelError> {
+        let run = Run::write(&self.path, flush.tables)?;
+        // Makes sure that this host may still write, too.
+        self.begin()?;
+        provenance::update_flushed(&self.connection, flush.checkpoint.position)
+            .map_err(|error| self.fault(Doing::Write, error))
+            .and_then(|()| self.end())
+            .inspect_err(|_| self.roll_back())?;
+        self.layers.add(run);
+        let (runs, bytes) = self.aside.map_or((0, 0), |it| (it.runs, it.bytes));
+        self.aside = Some(Aside {
+            runs: runs + 1,
+            bytes: bytes + flush.bytes,
+            checkpoint: flush.checkpoint,
+            events_per_s: flush.events_per_s,
+        });
+        Ok(())
+    }
+
+    /// Commits what was kept aside.
+    pub(super) fn settle(&mut self) -> Result<(), ReadModelError> {
+        let Some(aside) = self.aside else {
+            return Ok(());
+        };
+        self.lay_out(Flush {
+            tables: Vec::new(),
+            journal: &[],
+            bytes: 0,
+            is_last: false,
+            may_wait: false,
+            checkpoint: aside.checkpoint,
+            events_per_s: aside.events_per_s,
+        })
+    }
+
+    /// Forgets what was kept aside.
+    pub(super) fn drop_aside(&mut self) {
+        if self.aside.take().is_some() {
+            self.layers.forget_runs();
+        }
+    }
+
+    fn lay_out(&mut self, flush: Flush<'_>) -> Result<(), ReadModelError> {
         // Nobody else may write meanwhile, or take over: that is seen in the new file then.
         self.begin()?;
         let (checkpoint, is_last) = (flush.checkpoint, flush.is_last);
@@ -86,7 +158,8 @@ impl SqliteReadModel {
         self.guard = Guard::install(&self.connection, &self.tables)
             .map_err(|error| self.fault(Doing::Open, error))?;
         self.checkpoint = checkpoint;
-        self.rewrites.fetch_add(1, Ordering::Release);
+        self.aside = None;
+        self.layers.begin_anew();
         self.note_indexes()
     }
 
@@ -126,9 +199,10 @@ impl SqliteReadModel {
         let old_roots =
             roots_of(&self.connection).map_err(|error| self.fault(Doing::Read, error))?;
         let mut file = PageFile::open(path, page_bytes)?;
+        let runs = self.layers.now().runs;
         let mut changes: HashMap<u16, Changes<'_>> = flush.tables.into_iter().collect();
         for (number, table) in (0..).zip(self.tables.iter()) {
-            let changes = changes.remove(&number);
+            let changes = SortedChanges::new(number, changes.remove(&number), &runs)?;
             let mut old = if self.checkpoint == Checkpoint::START {
                 None
             } else {
@@ -140,11 +214,9 @@ impl SqliteReadModel {
                 )?)
             };
             let mut fill = TableFill::new(table, page_bytes);
-            if let Some(changes) = changes {
-                encode::each(table, changes, |change| {
-                    fill.merge(&mut file, &mut old, change, &self.path)
-                })?;
-            }
+            encode::each(table, changes, |change| {
+                fill.merge(&mut file, &mut old, change, &self.path)
+            })?;
             fill.finish(&mut file, &mut old, &roots)?;
         }
         file.finish()?;

@@ -390,7 +390,10 @@ fn a_drop_that_was_cut_off_is_finished_by_the_next() {
     drop(folder.create(&people(), &provenance(), 1).expect("creates"));
     let outside = rusqlite::Connection::open(folder.path()).expect("opens");
     outside
-        .execute_batch("DROP TABLE person; DROP TABLE visit; DROP TABLE retell_read_model")
+        .execute_batch(
+            "DROP TABLE person; DROP TABLE visit; DROP TABLE retell_progress;
+             DROP TABLE retell_read_model",
+        )
         .expect("drops");
     drop(outside);
     SqliteReadModel::drop_read_model(&folder.path()).expect("finishes");

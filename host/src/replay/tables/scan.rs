@@ -4,7 +4,7 @@
 use std::sync::PoisonError;
 
 use super::{Tables, push_packed, sort_error, table_number};
-use crate::read_model::{KEY_INDEX, KeyedRow};
+use crate::read_model::KeyedRow;
 use crate::wasm::{PackedRows, RowSourceError};
 
 impl Tables {
@@ -77,9 +77,9 @@ impl Tables {
         }
     }
 
-    /// Has the read model build the index if it was deferred until now.
+    /// Has the read model build the index if it was deferred until now, or be ready for scans by key.
     fn ensure_index(&mut self, table: usize, index: u16) -> Result<(), RowSourceError> {
-        if index == KEY_INDEX || self.all[table].has_index(index) {
+        if self.all[table].has_index(index) {
             return Ok(());
         }
         let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);

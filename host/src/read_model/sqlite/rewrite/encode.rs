@@ -8,8 +8,9 @@ use retell_contract::value::ValueRef;
 use retell_contract::walk_row;
 
 use super::super::rows::push_stored;
+use super::super::runs::SortedChanges;
 use super::super::schema::{Layout, TableSql};
-use crate::read_model::{Changes, ReadModelError, RowChange};
+use crate::read_model::{ReadModelError, RowChange};
 use crate::sqlite_format::RecordWriter;
 
 /// Changes that are handed over at once.
@@ -24,6 +25,7 @@ const COLUMNS_INLINE: usize = 16;
 /// A change, its row encoded.
 pub(super) struct EncodedChange<'p> {
     pub(super) key: &'p [u8],
+    pub(super) key_prefix: u128,
     pub(super) fresh: bool,
     pub(super) row: Option<EncodedRow<'p>>,
 }
@@ -38,16 +40,19 @@ pub(super) struct EncodedRow<'p> {
     pub(super) key_values: &'p [u8],
 }
 
-/// Changes one after the other, and the bytes of their rows end to end.
+/// Changes one after the other, and the bytes of their keys and rows end to end.
 #[derive(Default)]
-struct Piece<'a> {
-    changes: Vec<Place<'a>>,
+struct Piece {
+    changes: Vec<Place>,
     bytes: Vec<u8>,
 }
 
-struct Place<'a> {
-    change: RowChange<'a>,
+struct Place {
+    key_prefix: u128,
+    fresh: bool,
+    has_row: bool,
     rowid: i64,
+    key_end: usize,
     record_end: usize,
     types_end: usize,
     values_end: usize,
@@ -56,7 +61,7 @@ struct Place<'a> {
 /// Hands each change of a table to `take`, in order.
 pub(super) fn each(
     table: &TableSql,
-    mut changes: Changes<'_>,
+    mut changes: SortedChanges<'_>,
     mut take: impl FnMut(&EncodedChange<'_>) -> Result<(), ReadModelError>,
 ) -> Result<(), ReadModelError> {
     let mut encoder = Encoder::new(table);
@@ -72,7 +77,7 @@ pub(super) fn each(
         let (emptied, empty) = sync_channel(PIECES_AHEAD + 2);
         scope.spawn(move || encoder.run(&mut changes, &pieces, &empty));
         for piece in ready {
-            let piece: Piece<'_> = piece?;
+            let piece: Piece = piece?;
             piece.each(&mut take)?;
             // Where nobody takes it, there is nothing more to encode.
             let _ = emptied.try_send(piece);
@@ -81,7 +86,7 @@ pub(super) fn each(
     })
 }
 
-impl Piece<'_> {
+impl Piece {
     fn each(
         &self,
         take: &mut impl FnMut(&EncodedChange<'_>) -> Result<(), ReadModelError>,
@@ -89,15 +94,16 @@ impl Piece<'_> {
         let mut start = 0;
         for place in &self.changes {
             let part = |from: usize, to: usize| &self.bytes[from..to];
-            let row = place.change.row.is_some().then(|| EncodedRow {
-                record: part(start, place.record_end),
+            let row = place.has_row.then(|| EncodedRow {
+                record: part(place.key_end, place.record_end),
                 rowid: place.rowid,
                 key_types: part(place.record_end, place.types_end),
                 key_values: part(place.types_end, place.values_end),
             });
             take(&EncodedChange {
-                key: place.change.key,
-                fresh: place.change.fresh,
+                key: part(start, place.key_end),
+                key_prefix: place.key_prefix,
+                fresh: place.fresh,
                 row,
             })?;
             start = place.values_end;
@@ -132,11 +138,11 @@ impl<'t> Encoder<'t> {
     }
 
     /// Encodes everything, until nobody wants it any more.
-    fn run<'a>(
+    fn run(
         mut self,
-        changes: &mut Changes<'a>,
-        pieces: &SyncSender<Result<Piece<'a>, ReadModelError>>,
-        empty: &Receiver<Piece<'a>>,
+        changes: &mut SortedChanges<'_>,
+        pieces: &SyncSender<Result<Piece, ReadModelError>>,
+        empty: &Receiver<Piece>,
     ) {
         loop {
             let piece = self.piece(changes, empty.try_recv().unwrap_or_default());
@@ -148,31 +154,39 @@ impl<'t> Encoder<'t> {
     }
 
     /// The next changes. `piece`: what its memory is taken of.
-    fn piece<'a>(
+    fn piece(
         &mut self,
-        changes: &mut Changes<'a>,
-        mut piece: Piece<'a>,
-    ) -> Result<Piece<'a>, ReadModelError> {
+        changes: &mut SortedChanges<'_>,
+        mut piece: Piece,
+    ) -> Result<Piece, ReadModelError> {
         piece.changes.clear();
         piece.bytes.clear();
-        for change in changes.take(CHANGES_PER_PIECE) {
-            let place = self.encode(change, &mut piece.bytes)?;
+        while piece.changes.len() < CHANGES_PER_PIECE
+            && let Some((key_prefix, change)) = changes.next()?
+        {
+            let place = self.encode(key_prefix, change, &mut piece.bytes)?;
             piece.changes.push(place);
         }
         Ok(piece)
     }
 
-    fn encode<'a>(
+    fn encode(
         &mut self,
-        change: RowChange<'a>,
+        key_prefix: u128,
+        change: RowChange<'_>,
         bytes: &mut Vec<u8>,
-    ) -> Result<Place<'a>, ReadModelError> {
+    ) -> Result<Place, ReadModelError> {
+        bytes.extend_from_slice(change.key);
+        let key_end = bytes.len();
         let mut place = Place {
-            change,
+            key_prefix,
+            fresh: change.fresh,
+            has_row: change.row.is_some(),
             rowid: 0,
-            record_end: bytes.len(),
-            types_end: bytes.len(),
-            values_end: bytes.len(),
+            key_end,
+            record_end: key_end,
+            types_end: key_end,
+            values_end: key_end,
         };
         let Some(row) = change.row else {
             return Ok(place);

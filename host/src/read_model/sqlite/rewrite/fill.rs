@@ -1,5 +1,6 @@
 //! One table of the next file: old rows and changes merged, and laid out.
 
+use std::cmp::Ordering;
 use std::path::Path;
 
 use rusqlite::types::ValueRef as SqlRef;
@@ -65,11 +66,12 @@ impl<'t> TableFill<'t> {
         path: &Path,
     ) -> Result<(), ReadModelError> {
         if let Some(old) = old {
-            while !old.key.is_empty() && old.key.as_slice() < change.key {
+            let order = |old: &OldRows<'_>| old.order(change.key, change.key_prefix);
+            while order(old) == Some(Ordering::Less) {
                 self.keep(file, old)?;
                 old.advance()?;
             }
-            if old.key == change.key {
+            if order(old) == Some(Ordering::Equal) {
                 if change.fresh {
                     return Err(ReadModelError::Conflict {
                         model: path.into(),

@@ -1,5 +1,6 @@
 //! The rows that a file had before it is laid out anew.
 
+use std::cmp::Ordering;
 use std::path::Path;
 
 use retell_contract::key::push_key_ref;
@@ -10,6 +11,7 @@ use super::super::fault::{Doing, fault};
 use super::super::rows::take_stored;
 use super::super::schema::{Layout, TableSql};
 use super::{Roots, root_of_table};
+use crate::key_prefix;
 use crate::read_model::ReadModelError;
 use crate::sqlite_format::{DatabasePages, IndexCursor, PageError, RecordLayout, TableCursor};
 
@@ -22,6 +24,7 @@ pub(super) struct OldRows<'c> {
     pub(super) layout: RecordLayout,
     /// Of the row it stands at; an empty key is none's.
     pub(super) key: Vec<u8>,
+    key_prefix: u128,
     pub(super) record: Vec<u8>,
     pub(super) rowid: i64,
 }
@@ -63,6 +66,7 @@ impl<'c> OldRows<'c> {
             cursor,
             layout: RecordLayout::default(),
             key: Vec::new(),
+            key_prefix: 0,
             record: Vec::new(),
             rowid: 0,
         };
@@ -88,7 +92,15 @@ impl<'c> OldRows<'c> {
         self.read_key().ok_or_else(|| ReadModelError::Malformed {
             model: self.path.into(),
             message: format!("a row of table `{}` has no key", self.table.name),
-        })
+        })?;
+        self.key_prefix = key_prefix::of(&self.key);
+        Ok(())
+    }
+
+    /// How the row it stands at lies to a key, of which the prefix is given, too. None at the end.
+    pub(super) fn order(&self, key: &[u8], prefix: u128) -> Option<Ordering> {
+        let by_key = || self.key.as_slice().cmp(key);
+        (!self.key.is_empty()).then(|| self.key_prefix.cmp(&prefix).then_with(by_key))
     }
 
     fn read_key(&mut self) -> Option<()> {

@@ -41,7 +41,9 @@ fn write(model: &mut dyn ReadModel, position: u64) -> Result<(), ReadModelError>
             tables: vec![(0, Box::new(packed.iter().copied()))],
             journal: &[],
             checkpoint: at(position),
+            bytes: 0,
             is_last: false,
+            may_wait: false,
             events_per_s: 0.0,
         };
         return model.rewrite(flush);

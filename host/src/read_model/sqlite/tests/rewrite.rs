@@ -5,10 +5,11 @@ use retell_contract::value::Value;
 use retell_contract::{encode_key, encode_row};
 
 use super::{Folder, SqliteReadModel};
+use crate::limits;
 use crate::read_model::conformance::{Place, at, entry, people, provenance, put};
 use crate::read_model::journal::Decision;
 use crate::read_model::sqlite::open;
-use crate::read_model::{Flush, ReadModel, ReadModelError, Role, RowChange};
+use crate::read_model::{Flush, KEY_INDEX, ReadModel, ReadModelError, Role, RowChange};
 
 /// Key and row.
 type Entry = (Vec<u8>, Vec<u8>);
@@ -39,7 +40,9 @@ fn rewrite(
         tables: vec![(0, Box::new([change].into_iter()))],
         journal: &[],
         checkpoint: at(model.checkpoint().position + 1),
+        bytes: 0,
         is_last: false,
+        may_wait: false,
         events_per_s: 0.0,
     })
 }
@@ -64,6 +67,190 @@ fn a_rewrite_keeps_the_role_and_its_readers_see_it() {
     assert_eq!(reader.get_many(0, &[&visit.0]).expect("reads").len(), 1);
 }
 
+/// Flushes a visit that may be kept aside.
+fn flush(model: &mut dyn ReadModel, position: u64, (key, row): &Entry, deletes: bool) {
+    let change = RowChange {
+        table: 0,
+        key,
+        row: (!deletes).then_some(row),
+        fresh: false,
+    };
+    let flush = Flush {
+        tables: vec![(0, Box::new([change].into_iter()))],
+        journal: &[],
+        checkpoint: at(position),
+        bytes: 1,
+        is_last: false,
+        may_wait: true,
+        events_per_s: 0.0,
+    };
+    model.rewrite(flush).expect("flushes");
+}
+
+fn visit_at(time: i64) -> Entry {
+    let visit = [Value::Timestamp(time), Value::Null];
+    (encode_key(&visit[..1]), encode_row(&visit))
+}
+
+/// A read model with a visit, and a second one that is kept aside.
+fn with_one_aside(folder: &Folder) -> (Box<dyn ReadModel>, Manifest, [Entry; 2]) {
+    let (mut model, manifest, first) = rewritable(folder);
+    rewrite(&mut *model, &first, true).expect("rewrites");
+    let second = visit_at(9);
+    flush(&mut *model, 2, &second, false);
+    let status = folder.status().expect("is there");
+    assert_eq!((status.checkpoint, status.flushed), (at(1), 2));
+    (model, manifest, [first, second])
+}
+
+fn found(model: &dyn ReadModel, entries: &[Entry; 2]) -> [bool; 2] {
+    let mut reader = model.reader().expect("a reader opens");
+    let keys = [&*entries[0].0, &*entries[1].0];
+    let rows = reader.get_many(0, &keys).expect("reads");
+    [0, 1].map(|n| rows[n].as_ref().is_some_and(|row| *row == entries[n].1))
+}
+
+#[test]
+fn what_is_kept_aside_is_read_and_goes_with_a_writer_that_dies() {
+    let folder = Folder::new();
+    let (model, manifest, entries) = with_one_aside(&folder);
+    assert_eq!(found(&*model, &entries), [true, true]);
+    let beside = std::fs::read_dir(folder.path().parent().expect("has one"));
+    assert_eq!(beside.expect("reads").count(), 1, "it has no name");
+    drop(model);
+    let model = folder.open(&manifest, &provenance(), 1).expect("opens");
+    assert_eq!(model.checkpoint(), at(1));
+    assert_eq!(found(&*model, &entries), [true, false]);
+}
+
+#[test]
+fn what_is_kept_aside_is_forgotten_when_the_writer_takes_it_back() {
+    let folder = Folder::new();
+    let (mut model, _, entries) = with_one_aside(&folder);
+    model.rollback();
+    assert_eq!(found(&*model, &entries), [true, false]);
+    model.commit(at(5), 0.0).expect("commits");
+    assert_eq!(found(&*model, &entries), [true, false]);
+}
+
+#[test]
+fn what_is_kept_aside_is_committed_before_anything_else() {
+    type Change<'a> = &'a dyn Fn(&mut dyn ReadModel);
+    let third = visit_at(7);
+    let others: [(&str, Change<'_>); 7] = [
+        ("commit", &|model| {
+            model.commit(at(3), 0.0).expect("commits");
+        }),
+        ("write", &|model| {
+            model.write(&[put(&third, true)]).expect("writes");
+        }),
+        ("role", &|model| {
+            model.set_role(Role::Live).expect("notes it");
+        }),
+        ("scan", &|model| {
+            model.ensure_index(0, KEY_INDEX).expect("gets ready for it");
+        }),
+        ("journal", &|model| {
+            model
+                .record(&[entry(1, Decision::Skipped, true)])
+                .expect("records");
+        }),
+        ("ready", &|model| model.prepare_ready().expect("gets ready")),
+        ("rewrite", &|model| {
+            rewrite(model, &third, true).expect("rewrites");
+        }),
+    ];
+    for (what, change) in others {
+        let folder = Folder::new();
+        let (mut model, _, entries) = with_one_aside(&folder);
+        change(&mut *model);
+        let committed = folder.status().expect("is there").checkpoint.position;
+        assert!(committed >= 2, "{what}: {committed}");
+        model.rollback();
+        assert_eq!(found(&*model, &entries), [true, true], "{what}");
+    }
+}
+
+#[test]
+fn closing_commits_what_is_kept_aside() {
+    let folder = Folder::new();
+    let (model, manifest, entries) = with_one_aside(&folder);
+    model.close().expect("closes");
+    let model = folder.open(&manifest, &provenance(), 1).expect("opens");
+    assert_eq!(model.checkpoint(), at(2));
+    assert_eq!(found(&*model, &entries), [true, true]);
+}
+
+/// Files of earlier versions have nowhere to say how far the flushes are.
+#[test]
+fn a_file_without_progress_has_flushes_aside_all_the_same() {
+    let folder = Folder::new();
+    let (mut model, manifest, first) = rewritable(&folder);
+    rewrite(&mut *model, &first, true).expect("rewrites");
+    drop(model);
+    let outside = rusqlite::Connection::open(folder.path()).expect("opens");
+    outside
+        .execute_batch("DROP TABLE retell_progress")
+        .expect("drops");
+    drop(outside);
+    let mut model = folder.open(&manifest, &provenance(), 1).expect("opens");
+    let entries = [first, visit_at(9)];
+    flush(&mut *model, 2, &entries[1], false);
+    assert_eq!(found(&*model, &entries), [true, true]);
+    let status = folder.status().expect("is there");
+    assert_eq!((status.checkpoint, status.flushed), (at(1), 1));
+    model.close().expect("closes");
+    assert_eq!(folder.status().expect("is there").checkpoint, at(2));
+}
+
+#[test]
+fn of_many_flushes_the_last_one_counts_and_they_do_not_wait_for_ever() {
+    let folder = Folder::new();
+    let (mut model, manifest, entries) = with_one_aside(&folder);
+    let mut position = 2;
+    while model.checkpoint() == at(1) {
+        position += 1;
+        flush(&mut *model, position, &entries[0], position % 2 == 1);
+        assert_eq!(found(&*model, &entries), [position % 2 == 0, true]);
+    }
+    // The second one was the first that waited.
+    assert_eq!(position - 1, limits::REWRITE_RUNS_MAX as u64);
+    drop(model);
+    let model = folder.open(&manifest, &provenance(), 1).expect("opens");
+    assert_eq!(model.checkpoint(), at(position));
+    assert_eq!(found(&*model, &entries), [position % 2 == 0, true]);
+}
+
+#[test]
+fn who_was_shut_out_keeps_nothing_aside() {
+    let folder = Folder::new();
+    let (mut old, manifest, entries) = with_one_aside(&folder);
+    let new = folder
+        .open(&manifest, &provenance(), 2)
+        .expect("takes over");
+    let change = put(&entries[1], false);
+    let refused = old.rewrite(Flush {
+        tables: vec![(0, Box::new([change].into_iter()))],
+        journal: &[],
+        checkpoint: at(3),
+        bytes: 1,
+        is_last: false,
+        may_wait: true,
+        events_per_s: 0.0,
+    });
+    assert!(
+        matches!(refused, Err(ReadModelError::FencedOff { .. })),
+        "{refused:?}"
+    );
+    let closed = old.close();
+    assert!(
+        matches!(closed, Err(ReadModelError::FencedOff { .. })),
+        "{closed:?}"
+    );
+    assert_eq!(new.checkpoint(), at(1));
+    assert_eq!(folder.status().expect("is there").flushed, 2);
+}
+
 #[test]
 fn a_rewrite_keeps_the_journal() {
     let folder = Folder::new();
@@ -78,7 +265,9 @@ fn a_rewrite_keeps_the_journal() {
                 tables: Vec::new(),
                 journal: std::slice::from_ref(entry),
                 checkpoint: at(entry.position),
+                bytes: 0,
                 is_last: false,
+                may_wait: false,
                 events_per_s: 0.0,
             })
             .expect("rewrites");
@@ -154,7 +343,9 @@ fn a_taker_that_waits_for_a_rewrite_takes_over_what_comes_of_it() {
                 tables: vec![(0, Box::new(changes))],
                 journal: &[],
                 checkpoint: at(2),
+                bytes: 0,
                 is_last: false,
+                may_wait: false,
                 events_per_s: 0.0,
             })
             .expect("rewrites");
@@ -204,7 +395,9 @@ fn the_last_rewrite_leaves_a_file_that_is_changed_in_place() {
         .rewrite(Flush {
             tables: vec![(0, Box::new([change].into_iter()))],
             journal: &[],
+            bytes: 0,
             is_last: true,
+            may_wait: false,
             checkpoint: at(1),
             events_per_s: 0.0,
         })
