@@ -15,6 +15,7 @@ mod old;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -25,11 +26,15 @@ use super::runs::{Run, SortedChanges};
 use super::schema::TableSql;
 use super::{Aside, SqliteReadModel, journal, modes, open, provenance};
 use crate::crash_point::{self, CrashPoint};
+use crate::event::Position;
 use crate::limits;
 use crate::read_model::{Changes, Checkpoint, Flush, ReadModelError};
 use crate::sqlite_format::DatabasePages;
 use fill::TableFill;
 use old::OldRows;
+
+/// How long a note waits for readers of the file.
+const NOTE_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// Where the B-trees of a database begin, by name.
 type Roots = HashMap<String, u32>;
@@ -96,12 +101,9 @@ impl SqliteReadModel {
 
     fn keep_aside(&mut self, flush: Flush<'_>) -> Result<(), ReadModelError> {
         let run = Run::write(&self.path, flush.tables)?;
-        // Makes sure that this host may still write, too.
+        // Makes sure that this host may still write.
         self.begin()?;
-        provenance::update_flushed(&self.connection, flush.checkpoint.position)
-            .map_err(|error| self.fault(Doing::Write, error))
-            .and_then(|()| self.end())
-            .inspect_err(|_| self.roll_back())?;
+        self.note_flushed(flush.checkpoint.position);
         self.layers.add(run);
         let (runs, bytes) = self.aside.map_or((0, 0), |it| (it.runs, it.bytes));
         self.aside = Some(Aside {
@@ -111,6 +113,24 @@ impl SqliteReadModel {
             events_per_s: flush.events_per_s,
         });
         Ok(())
+    }
+
+    /// Ends the transaction, and notes for others how far the flushes are, unless one of them reads the
+    /// file at this moment: it is only a note.
+    fn note_flushed(&mut self, flushed: Position) {
+        let noted = self
+            .connection
+            .busy_timeout(NOTE_TIMEOUT)
+            .and_then(|()| provenance::update_flushed(&self.connection, flushed))
+            .and_then(|()| self.connection.execute_batch("COMMIT"));
+        match noted {
+            Ok(()) => self.in_transaction = false,
+            Err(_) => self.roll_back(),
+        }
+        // It can't fail: no statement is running.
+        let _ = self
+            .connection
+            .busy_timeout(limits::READ_MODEL_BUSY_TIMEOUT);
     }
 
     /// Commits what was kept aside.

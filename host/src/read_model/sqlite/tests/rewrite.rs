@@ -181,6 +181,24 @@ fn closing_commits_what_is_kept_aside() {
     assert_eq!(found(&*model, &entries), [true, true]);
 }
 
+#[test]
+fn who_reads_the_file_is_in_nobodys_way() {
+    let folder = Folder::new();
+    let (mut model, _, entries) = with_one_aside(&folder);
+    let outside = rusqlite::Connection::open(folder.path()).expect("opens");
+    outside
+        .execute_batch("BEGIN; SELECT count(*) FROM visit;")
+        .expect("reads");
+    flush(&mut *model, 3, &entries[0], true);
+    assert_eq!(found(&*model, &entries), [false, true]);
+    let status = folder.status().expect("is there");
+    assert_eq!((status.checkpoint, status.flushed), (at(1), 2), "not noted");
+    drop(outside);
+    flush(&mut *model, 4, &entries[0], false);
+    assert_eq!(folder.status().expect("is there").flushed, 4);
+    assert_eq!(found(&*model, &entries), [true, true]);
+}
+
 /// Files of earlier versions have nowhere to say how far the flushes are.
 #[test]
 fn a_file_without_progress_has_flushes_aside_all_the_same() {
