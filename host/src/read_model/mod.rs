@@ -221,6 +221,11 @@ pub trait ReadModel: Send {
     /// checkpoint stays where it is, and that is where a writer that is cut off goes on from.
     fn rewrite(&mut self, flush: Flush<'_>) -> Result<(), ReadModelError>;
 
+    /// Whether a flush is kept aside: then the next one is rewritten with it, however small it is.
+    fn has_flushes_aside(&self) -> bool {
+        false
+    }
+
     /// Drops the open transaction, if any, and what was kept aside; the stored checkpoint holds.
     fn rollback(&mut self);
 

@@ -155,7 +155,8 @@ fn write_all(
     give_way: &(dyn Fn() + Sync),
 ) -> Result<(), ReadModelError> {
     let bytes = flush.frozen.bytes();
-    if bytes > 0 && bytes >= rewrite_bytes_min && model.is_to_be_rewritten(bytes)? {
+    let is_large = bytes >= rewrite_bytes_min || model.has_flushes_aside();
+    if bytes > 0 && is_large && model.is_to_be_rewritten(bytes)? {
         return model.rewrite(flush.rows(bytes, may_wait, give_way));
     }
     for table in &flush.frozen.tables {

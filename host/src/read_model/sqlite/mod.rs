@@ -377,6 +377,10 @@ impl ReadModel for SqliteReadModel {
         self.rewrite_with(flush)
     }
 
+    fn has_flushes_aside(&self) -> bool {
+        self.aside.is_some()
+    }
+
     fn rollback(&mut self) {
         self.roll_back();
         self.drop_aside();
