@@ -201,7 +201,9 @@ async fn line(
         eta_s: if lag == 0 {
             Some(0.0)
         } else {
-            eta_s(lag, events_per_s)
+            // What is flushed and not committed yet need not be read again.
+            let flushed = progress.as_ref().map_or(0, |it| it.applied);
+            eta_s(goal.saturating_sub(flushed), events_per_s)
         },
         dead_letters: progress.as_ref().map_or(0, |it| it.dead_letters),
         location: version.current.as_ref().map(location),

@@ -239,7 +239,7 @@ fn table_names(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare(
         "SELECT name FROM pragma_table_list
          WHERE schema = 'main' AND type <> 'shadow'
-             AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name <> 'retell_read_model'
+             AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT IN ('retell_read_model', 'retell_progress')
          ORDER BY name",
     )?;
     let names = statement.query_map([], |row| row.get(0))?;
