@@ -132,27 +132,65 @@ async fn take_lease(
 /// Keeps a supervisor going until told to stop, or until its lease is lost. A fault passes or is
 /// seen to again later; requests are answered meanwhile.
 async fn look_after(mut supervisor: Supervisor, stopped: &watch::Receiver<bool>) {
-    let mut backoff = Backoff::default();
-    let mut rested = Stopwatch::start();
-    let mut rest = Duration::ZERO;
+    let (mut work, mut requests) = (Turns::default(), Turns::default());
     while !*stopped.borrow() {
-        if rested.elapsed() >= rest {
-            rested = Stopwatch::start();
-            rest = match supervisor.tick().await {
-                Ok(()) => backoff.over(),
+        if work.is_due() {
+            match supervisor.tick().await {
                 Err(error @ LifecycleError::LeaseLost { .. }) => {
                     tracing::warn!("{error}; it is taken again as soon as nobody has it");
                     break;
                 }
-                Err(error) => backoff.after(supervisor.projection(), &error),
-            };
+                done => work.note(supervisor.projection(), &done),
+            }
         }
-        if let Err(error) = supervisor.handle_requests().await {
-            rest = backoff.after(supervisor.projection(), &error);
+        if requests.is_due() {
+            let done = supervisor.handle_requests().await;
+            if done.is_ok() && requests.is_resting() {
+                // The database is back: what waits for it need not wait any longer.
+                work = Turns::default();
+            }
+            requests.note(supervisor.projection(), &done);
         }
         tokio::time::sleep(TICK_INTERVAL).await;
     }
     supervisor.stop().await;
+}
+
+/// When something is to be done again: each time, unless it fails.
+#[derive(Debug)]
+struct Turns {
+    backoff: Backoff,
+    rested: Stopwatch,
+    rest: Duration,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            backoff: Backoff::default(),
+            rested: Stopwatch::start(),
+            rest: Duration::ZERO,
+        }
+    }
+}
+
+impl Turns {
+    fn is_due(&self) -> bool {
+        self.rested.elapsed() >= self.rest
+    }
+
+    /// Whether it failed the last time.
+    fn is_resting(&self) -> bool {
+        !self.rest.is_zero()
+    }
+
+    fn note(&mut self, projection: &str, done: &Result<(), LifecycleError>) {
+        self.rested = Stopwatch::start();
+        self.rest = match done {
+            Ok(()) => self.backoff.over(),
+            Err(error) => self.backoff.after(projection, error),
+        };
+    }
 }
 
 /// How long to wait after a fault: longer each time.
