@@ -1,5 +1,6 @@
 //! Servers that crash, are away, or are not what they were.
 
+use std::fs::File;
 use std::time::Duration;
 
 use crate::cluster::{Cluster, cluster};
@@ -100,7 +101,12 @@ fn a_server_that_is_away_is_named_and_waited_for_by_who_serves() {
         "append", "-q", "--stream", "s", "--type", "T", "--data", "1",
     ]);
     it.ok(&["deploy", "-q", &file, "--promote"]);
-    let host = it.start(&["serve"]);
+    let said = it.path("serve.err");
+    let host = it
+        .command(&["serve"])
+        .stderr(File::create(&said).expect("the folder can be written to"))
+        .spawn()
+        .expect("retell runs");
     it.ok(&["wait", "ticks", "--position", "1"]);
     server.stop();
     for args in [
@@ -124,7 +130,13 @@ fn a_server_that_is_away_is_named_and_waited_for_by_who_serves() {
     it.ok(&[
         "append", "-q", "--stream", "s", "--type", "T", "--data", "2",
     ]);
-    it.ok(&["wait", "ticks", "--position", "2", "--timeout-ms", "60000"]);
+    let waited = it.run(&["wait", "ticks", "--position", "2", "--timeout-ms", "60000"]);
+    assert_eq!(
+        waited.code,
+        Some(0),
+        "{waited:?}; the host said: {}",
+        std::fs::read_to_string(&said).expect("made above")
+    );
     signal(&host, "TERM");
     assert_eq!(wait_for(host).code, Some(0));
 }

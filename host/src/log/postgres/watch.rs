@@ -1,16 +1,18 @@
 //! Noticing what others append: one LISTEN for the whole process, with a look now and then behind it
 //! for when a notification is lost.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgListener;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{Shared, query};
 use crate::event::Position;
+use crate::limits;
 use crate::log::{LogError, LogWatch};
 
 /// Between two looks that no notification asked for.
@@ -19,6 +21,8 @@ const POLL: Duration = Duration::from_millis(500);
 const INBOX_POLL: Duration = Duration::from_secs(5);
 /// Between two attempts to reach a server that is away.
 const RETRY: Duration = Duration::from_millis(250);
+/// How long one look may take. A connection whose other end is gone without a word answers never.
+const LOOK_TIMEOUT: Duration = limits::POSTGRES_CONNECT_TIMEOUT.saturating_mul(2);
 /// How long the server may be away before those who wait are told.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -84,7 +88,7 @@ impl Listening {
     /// Returns when something may have come into the inbox.
     pub(super) async fn inbox_filled(&self) {
         // Somebody may have written before anybody listened, or a notification may be lost.
-        let _ = tokio::time::timeout(INBOX_POLL, self.inbox.notified()).await;
+        let _ = timeout(INBOX_POLL, self.inbox.notified()).await;
     }
 }
 
@@ -92,7 +96,8 @@ impl Listening {
 async fn listen(log: Weak<Shared>) {
     let mut listener = None;
     while let Some(shared) = log.upgrade() {
-        let heard = hear(&shared, &mut listener).await;
+        let heard = timeout(LOOK_TIMEOUT, hear(&shared, &mut listener)).await;
+        let heard = heard.unwrap_or_else(|_| Err(no_answer()));
         let pause = match heard {
             Ok(()) => {
                 *lock(&shared.listening.trouble) = None;
@@ -124,7 +129,7 @@ async fn hear(shared: &Shared, listener: &mut Option<PgListener>) -> Result<(), 
         .fetch_one(&shared.pool)
         .await?;
     shared.signal.announce(position.cast_unsigned());
-    if let Ok(heard) = tokio::time::timeout(POLL, listener.try_recv()).await {
+    if let Ok(heard) = timeout(POLL, listener.try_recv()).await {
         // None: the connection was lost and is made again by the next call.
         let mut heard = heard?;
         // One look answers all that came meanwhile.
@@ -136,6 +141,11 @@ async fn hear(shared: &Shared, listener: &mut Option<PgListener>) -> Result<(), 
         }
     }
     Ok(())
+}
+
+fn no_answer() -> sqlx::Error {
+    let kind = io::ErrorKind::TimedOut;
+    sqlx::Error::Io(io::Error::new(kind, "the server does not answer"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
