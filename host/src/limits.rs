@@ -119,6 +119,8 @@ pub const READ_MODEL_STATEMENTS_MAX: usize = 512;
 pub const READ_MODEL_REPLAY_CACHE_BYTES: usize = 64 << 20;
 /// … and while it follows.
 pub const READ_MODEL_CACHE_BYTES: usize = 8 << 20;
+/// … and while it sorts the entries of an index.
+pub const READ_MODEL_SORT_BYTES: usize = 2 << 20;
 /// Pages that a read model's WAL gathers before they move into the file while it replays …
 pub const READ_MODEL_REPLAY_WAL_PAGES: u32 = 8_192;
 /// … and while it follows.

@@ -269,8 +269,7 @@ impl SqliteReadModel {
     fn build_index(&mut self, table: &TableSql, index: usize) -> Result<(), ReadModelError> {
         let number = self.number_of(table);
         if !self.index_exists[number][index] {
-            self.connection
-                .execute_batch(&table.indexes[index].create)
+            modes::create_index(&self.connection, &table.indexes[index].create)
                 .map_err(|error| self.fault(Doing::Write, error))?;
             self.index_exists[number][index] = true;
         }

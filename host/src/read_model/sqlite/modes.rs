@@ -53,6 +53,16 @@ pub(super) fn following_mode(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", limits::READ_MODEL_WAL_PAGES)
 }
 
+/// Runs what creates an index. SQLite sorts the entries in pieces of the page cache's size: small ones
+/// stay in the processor's cache, and are sorted and merged in about half the time of large ones.
+pub(super) fn create_index(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    let before: i64 = connection.pragma_query_value(None, "cache_size", |row| row.get(0))?;
+    connection.pragma_update(None, "cache_size", kib(limits::READ_MODEL_SORT_BYTES))?;
+    let created = connection.execute_batch(sql);
+    connection.pragma_update(None, "cache_size", before)?;
+    created
+}
+
 /// For rows that the writer's cache has forgotten.
 pub(super) fn reading_mode(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", kib(limits::READ_MODEL_CACHE_BYTES))
