@@ -42,6 +42,8 @@ pub(crate) fn run(
     };
     ends.model.execute_batch(fold.tables)?;
     (baseline.fold)(&ends)?;
+    // As the engine's writer does while it creates an index.
+    ends.model.pragma_update(None, "cache_size", -2048)?;
     ends.model.execute_batch(fold.indexes)?;
     ends.model.pragma_update(None, "synchronous", "FULL")?;
     ends.model
