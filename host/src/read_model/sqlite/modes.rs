@@ -54,7 +54,7 @@ pub(super) fn following_mode(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Runs what creates an index. SQLite sorts the entries in pieces of the page cache's size: small ones
-/// stay in the processor's cache, and are sorted and merged in about half the time of large ones.
+/// stay in the processor's cache, and are sorted and merged in less time than large ones.
 pub(super) fn create_index(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     let before: i64 = connection.pragma_query_value(None, "cache_size", |row| row.get(0))?;
     connection.pragma_update(None, "cache_size", kib(limits::READ_MODEL_SORT_BYTES))?;
