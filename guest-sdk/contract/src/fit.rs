@@ -247,7 +247,7 @@ impl FieldPlan {
                         column.push(&Fitted::Null);
                         return Ok(());
                     }
-                    return value::fit(raw, self.wants, column)
+                    return value::fit(payload, start..end, self.wants, column)
                         .map_err(|misfit| misfit.of_field(path, self.wants, raw));
                 }
                 Spot::Broken(flaw) => return Err(flaw.into()),

@@ -22,6 +22,7 @@
 //! length of its encoding ([`row`]) as a big-endian `u64` and the encoding, then a `u64` of all
 //! ones, which no length can be. Indexes, and whatever the SQL after the replay made, are left out.
 
+mod block;
 pub mod columns;
 pub mod fit;
 pub mod json;

@@ -20,6 +20,7 @@ use crate::path::PathTree;
 use familiar::Familiar;
 
 pub(crate) mod familiar;
+mod plain;
 
 /// Where the value of a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,9 +98,9 @@ impl Walk<'_> {
         let mut place = 0;
         loop {
             let (child, value) = self.key(node, at, &mut place)?;
-            let end = match child {
-                Some(child) => self.enter(child, value)?,
-                None => self.skip_value(value)?,
+            let end = match plain::end(self.payload, value) {
+                Some(end) if child.is_none_or(|child| self.note(child, value, end)) => end,
+                _ => self.value(child, value)?,
             };
             at = self.token(end);
             match self.byte(at) {
@@ -133,6 +134,25 @@ impl Walk<'_> {
         Err(self.flaw(at, "`,` or `]`"))
     }
 
+    /// A value, wherever it belongs.
+    #[inline(never)]
+    fn value(&mut self, node: Option<usize>, start: usize) -> Result<usize, Flaw> {
+        match node {
+            Some(node) => self.enter(node, start),
+            None => self.skip_value(start),
+        }
+    }
+
+    /// Notes a value with nothing in it, unless there was one before.
+    #[inline]
+    fn note(&mut self, node: usize, start: usize, end: usize) -> bool {
+        let is_first = self.spots[node] == Spot::Missing;
+        if is_first {
+            self.spots[node] = Spot::Found { start, end };
+        }
+        is_first
+    }
+
     /// Notes the value of a node, and what is in it.
     fn enter(&mut self, node: usize, start: usize) -> Result<usize, Flaw> {
         let below = node + 1..self.tree.nodes[node].end;
@@ -158,6 +178,7 @@ impl Walk<'_> {
 
     /// Reads a key and its colon. Returns whose child of the node's it names, and where the value
     /// starts.
+    #[inline]
     fn key(
         &mut self,
         node: usize,
@@ -165,9 +186,19 @@ impl Walk<'_> {
         place: &mut usize,
     ) -> Result<(Option<usize>, usize), Flaw> {
         let rest = self.payload.get(start..).unwrap_or_default();
-        if let Some((child, len)) = self.familiar[node].next(place, rest) {
-            return Ok((child, self.token(start + len)));
+        match self.familiar[node].next(place, rest) {
+            Some((child, len)) => Ok((child, self.token(start + len))),
+            None => self.unfamiliar_key(node, start, place),
         }
+    }
+
+    #[inline(never)]
+    fn unfamiliar_key(
+        &mut self,
+        node: usize,
+        start: usize,
+        place: &mut usize,
+    ) -> Result<(Option<usize>, usize), Flaw> {
         if self.byte(start) != Some(b'"') {
             return Err(self.flaw(start, "a key"));
         }
@@ -287,8 +318,19 @@ impl Walk<'_> {
         Err(self.end())
     }
 
-    /// Where the next byte is that is no white space.
-    fn token(&self, mut at: usize) -> usize {
+    /// Where the next byte is that is no white space. Mostly it is right here.
+    #[inline]
+    fn token(&self, at: usize) -> usize {
+        match self.byte(at) {
+            Some(byte) if byte > b' ' => at,
+            _ => self.skip_space(at),
+        }
+    }
+
+    /// Far from what comes next, so that the processor guesses that there is none, and goes on.
+    #[cold]
+    #[inline(never)]
+    fn skip_space(&self, mut at: usize) -> usize {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.byte(at) {
             at += 1;
         }

@@ -76,6 +76,7 @@ impl TypeNames {
 
     /// The number of a type in the chunk, or `None` if it is not wanted. The name comes as the bytes
     /// that the database holds.
+    #[inline]
     pub(super) fn code(
         &mut self,
         name: &[u8],
@@ -89,6 +90,7 @@ impl TypeNames {
         Ok(self.last_code)
     }
 
+    #[inline(never)]
     fn look_up(&mut self, name: &str, chunk: &mut EventChunk) -> Option<u16> {
         match self.codes.get(name) {
             Some(code) => *code,

@@ -60,6 +60,7 @@ impl TableCursor {
     }
 
     /// The next row: its rowid and its record. None at the end of the table.
+    #[inline]
     pub(crate) fn next(&mut self, pages: &mut DatabasePages<'_>) -> Result<Option<(i64, &[u8])>> {
         if !self.find_row(pages)? {
             return Ok(None);
@@ -76,7 +77,16 @@ impl TableCursor {
     }
 
     /// Goes on to the next leaf where this one has no more rows; `false` at the end of the table.
+    #[inline]
     fn find_row(&mut self, pages: &mut DatabasePages<'_>) -> Result<bool> {
+        match self.path[..self.depth].last() {
+            Some(leaf) if leaf.at < leaf.head.cells && leaf.head.is_leaf() => Ok(true),
+            _ => self.find_leaf(pages),
+        }
+    }
+
+    #[inline(never)]
+    fn find_leaf(&mut self, pages: &mut DatabasePages<'_>) -> Result<bool> {
         while self.depth > 0 {
             let level = &mut self.path[self.depth - 1];
             let head = level.head;
@@ -231,10 +241,22 @@ impl Records {
         Ok(())
     }
 
+    #[inline]
     fn whole<'a>(&'a mut self, pages: &mut DatabasePages<'_>, cell: &Cell<'a>) -> Result<&'a [u8]> {
-        let Some(mut number) = cell.overflow else {
-            return Ok(cell.local);
-        };
+        match cell.overflow {
+            None => Ok(cell.local),
+            Some(first) => self.put_together(pages, cell, first),
+        }
+    }
+
+    #[inline(never)]
+    fn put_together(
+        &mut self,
+        pages: &mut DatabasePages<'_>,
+        cell: &Cell<'_>,
+        first: u32,
+    ) -> Result<&[u8]> {
+        let mut number = first;
         self.record.clear();
         self.record.extend_from_slice(cell.local);
         while self.record.len() < cell.record_bytes {

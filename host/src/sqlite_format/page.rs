@@ -68,6 +68,7 @@ impl PageHead {
         })
     }
 
+    #[inline]
     pub(super) fn is_leaf(self) -> bool {
         matches!(self.kind, PageKind::TableLeaf | PageKind::IndexLeaf)
     }
@@ -129,6 +130,7 @@ impl<'a> Page<'a> {
     }
 
     /// A row of a table's leaf. `usable`: bytes of a page that hold content.
+    #[inline]
     pub(super) fn row(&self, at: usize, usable: usize) -> Result<Cell<'a>, Malformed> {
         let cell = self.cell(at)?;
         let (record_bytes, first) = self.varint(cell)?;
@@ -150,6 +152,7 @@ impl<'a> Page<'a> {
         self.with_content(0, record_bytes, local, &entry[first..])
     }
 
+    #[inline]
     fn with_content(
         &self,
         rowid: i64,
@@ -169,6 +172,7 @@ impl<'a> Page<'a> {
         })
     }
 
+    #[inline]
     fn varint(&self, bytes: &[u8]) -> Result<(u64, usize), Malformed> {
         varint::read(bytes).ok_or_else(|| self.malformed("a cell is cut off"))
     }
@@ -178,6 +182,7 @@ impl<'a> Page<'a> {
         self.head.malformed(reason)
     }
 
+    #[inline]
     fn record_bytes(&self, bytes: u64) -> Result<usize, Malformed> {
         let bytes = usize::try_from(bytes).ok();
         bytes
@@ -186,6 +191,7 @@ impl<'a> Page<'a> {
     }
 
     /// From a cell's beginning to the end of the page.
+    #[inline]
     fn cell(&self, at: usize) -> Result<&'a [u8], Malformed> {
         let pointer = self.head.pointers + 2 * at;
         let pointer = self.bytes.get(pointer..pointer + 2);
@@ -196,6 +202,7 @@ impl<'a> Page<'a> {
             .ok_or_else(|| self.malformed("a cell lies outside of it"))
     }
 
+    #[inline]
     fn number_at(&self, bytes: Option<&[u8]>) -> Result<u32, Malformed> {
         let number = bytes.and_then(<[u8]>::first_chunk).copied();
         number
@@ -208,6 +215,7 @@ impl<'a> Page<'a> {
 const RECORD_BYTES_MAX: usize = 1_000_000_000;
 
 /// How much of a record a table's leaf keeps on the page itself.
+#[inline]
 pub(super) fn local_bytes_of_row(record_bytes: usize, usable: usize) -> usize {
     local_bytes(record_bytes, usable, usable - 35)
 }
@@ -217,6 +225,7 @@ pub(super) fn local_bytes_of_entry(record_bytes: usize, usable: usize) -> usize 
     local_bytes(record_bytes, usable, (usable - 12) * 64 / 255 - 23)
 }
 
+#[inline]
 fn local_bytes(record_bytes: usize, usable: usize, most: usize) -> usize {
     if record_bytes <= most {
         return record_bytes;

@@ -2,11 +2,15 @@
 //! gives all of its 8 bits.
 
 /// The integer at the beginning of the bytes, and how many bytes it takes.
+#[inline]
 pub(super) fn read(bytes: &[u8]) -> Option<(u64, usize)> {
+    let seven = |byte: u8| u64::from(byte & 0x7f);
     match *bytes {
-        [first, ..] if first < 0x80 => Some((u64::from(first), 1)),
-        [first, second, ..] if second < 0x80 => {
-            Some((u64::from(first & 0x7f) << 7 | u64::from(second), 2))
+        [first, ..] if first < 0x80 => Some((seven(first), 1)),
+        [first, second, ..] if second < 0x80 => Some((seven(first) << 7 | seven(second), 2)),
+        // Rowids of a table with a million rows.
+        [first, second, third, ..] if third < 0x80 => {
+            Some((seven(first) << 14 | seven(second) << 7 | seven(third), 3))
         }
         _ => read_long(bytes),
     }

@@ -4,8 +4,10 @@
 //! fits a real, 1.0 does not fit an integer, and nothing else is converted.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::FieldError;
+use crate::block::{self, QUARTER_BYTES};
 use crate::columns::{ColumnBuilder, Fitted};
 use crate::json;
 use crate::manifest::Wanted;
@@ -36,9 +38,25 @@ impl Misfit {
     }
 }
 
-/// Appends the value to a column. `raw` is a number or a word of JSON, or anything at all between
-/// quotes or brackets.
-pub(super) fn fit(raw: &[u8], wants: Wanted, column: &mut ColumnBuilder) -> Result<(), Misfit> {
+/// Appends the value at this place of the payload to a column. It is a number or a word of JSON, or
+/// anything at all between quotes or brackets.
+#[inline]
+pub(super) fn fit(
+    payload: &[u8],
+    place: Range<usize>,
+    wants: Wanted,
+    column: &mut ColumnBuilder,
+) -> Result<(), Misfit> {
+    if let Wanted::Integer | Wanted::Timestamp = wants
+        && let Some(number) = plain_integer(payload, &place)
+    {
+        column.push_integer(number);
+        return Ok(());
+    }
+    fit_any(&payload[place], wants, column)
+}
+
+fn fit_any(raw: &[u8], wants: Wanted, column: &mut ColumnBuilder) -> Result<(), Misfit> {
     match wants {
         Wanted::Boolean => match raw {
             b"true" => column.push(&Fitted::Boolean(true)),
@@ -63,6 +81,38 @@ pub(super) fn fit(raw: &[u8], wants: Wanted, column: &mut ColumnBuilder) -> Resu
         }
     }
     Ok(())
+}
+
+/// The number at this place, if it is nothing but digits, and so few that it is a timestamp, too.
+#[inline]
+fn plain_integer(payload: &[u8], place: &Range<usize>) -> Option<i64> {
+    let before = QUARTER_BYTES.checked_sub(place.len())?;
+    let last: &[u8; QUARTER_BYTES] = payload.get(..place.end)?.last_chunk()?;
+    let others = (1 << before) - 1;
+    if block::digits(last) | others != u16::MAX || place.is_empty() {
+        return None;
+    }
+    // What lies before the number counts as zeros.
+    let (halves, _) = last.as_chunks();
+    let [mut high, mut low] = [0, 1].map(|at| u64::from_le_bytes(halves[at]) & VALUES);
+    if let Some(before) = before.checked_sub(8) {
+        high = 0;
+        low &= u64::MAX << (8 * before);
+    } else {
+        high &= u64::MAX << (8 * before);
+    }
+    Some((eight_digits(high) * 100_000_000 + eight_digits(low)).cast_signed())
+}
+
+/// The bits of a digit that are its value.
+const VALUES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+
+/// Of eight values of a digit each, the first one lowest, the number that they spell.
+#[inline]
+fn eight_digits(values: u64) -> u64 {
+    let pairs = (values * 10 + (values >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    (fours * 10_000 + (fours >> 32)) & 0xffff_ffff
 }
 
 fn integer(raw: &[u8]) -> Result<i64, Misfit> {

@@ -33,8 +33,19 @@ impl Familiar {
     /// and the length of the key. The place moves behind it.
     #[inline]
     pub(super) fn next(&self, place: &mut usize, text: &[u8]) -> Option<(Option<usize>, usize)> {
+        match self.keys.get(*place) {
+            Some(key) if key.begins(text) => {
+                *place += 1;
+                Some((key.child, key.len))
+            }
+            _ => self.look_ahead(place, text),
+        }
+    }
+
+    #[inline(never)]
+    fn look_ahead(&self, place: &mut usize, text: &[u8]) -> Option<(Option<usize>, usize)> {
         let nexts = self.keys.get(*place..).unwrap_or_default();
-        for (ahead, key) in nexts.iter().take(LOOK_AHEAD).enumerate() {
+        for (ahead, key) in nexts.iter().enumerate().take(LOOK_AHEAD).skip(1) {
             if key.begins(text) {
                 *place += ahead + 1;
                 return Some((key.child, key.len));
