@@ -60,7 +60,7 @@ impl TableCursor {
     }
 
     /// The next row: its rowid and its record. None at the end of the table.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self, pages: &mut DatabasePages<'_>) -> Result<Option<(i64, &[u8])>> {
         if !self.find_row(pages)? {
             return Ok(None);
@@ -77,7 +77,7 @@ impl TableCursor {
     }
 
     /// Goes on to the next leaf where this one has no more rows; `false` at the end of the table.
-    #[inline]
+    #[inline(always)]
     fn find_row(&mut self, pages: &mut DatabasePages<'_>) -> Result<bool> {
         match self.path[..self.depth].last() {
             Some(leaf) if leaf.at < leaf.head.cells && leaf.head.is_leaf() => Ok(true),
@@ -241,7 +241,7 @@ impl Records {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn whole<'a>(&'a mut self, pages: &mut DatabasePages<'_>, cell: &Cell<'a>) -> Result<&'a [u8]> {
         match cell.overflow {
             None => Ok(cell.local),

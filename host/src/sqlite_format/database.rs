@@ -3,11 +3,14 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::Malformed;
+use super::ahead::ReadAhead;
 
 /// Reads pages in the connection's transaction. One has to be open, or each page would be of another
 /// moment.
 pub(crate) struct DatabasePages<'c> {
+    connection: &'c Connection,
     select: CachedStatement<'c>,
+    ahead: Option<&'c mut ReadAhead>,
 }
 
 impl<'c> DatabasePages<'c> {
@@ -20,12 +23,34 @@ impl<'c> DatabasePages<'c> {
 
     pub(crate) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
         let select = connection.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
-        Ok(Self { select })
+        Ok(Self {
+            connection,
+            select,
+            ahead: None,
+        })
+    }
+
+    /// Reads pages ahead, if the transaction only reads, and has begun to.
+    pub(crate) fn reading_ahead(
+        connection: &'c Connection,
+        ahead: &'c mut ReadAhead,
+    ) -> rusqlite::Result<Self> {
+        ahead.begin(connection)?;
+        Ok(Self {
+            ahead: Some(ahead),
+            ..Self::new(connection)?
+        })
     }
 
     /// Puts a page into the buffer, in place of what is there; nothing where there is no such page.
     pub(crate) fn read(&mut self, number: u32, page: &mut Vec<u8>) -> rusqlite::Result<()> {
         page.clear();
+        if let Some(ahead) = &mut self.ahead
+            && let Some(found) = ahead.page(self.connection, number)?
+        {
+            page.extend_from_slice(found);
+            return Ok(());
+        }
         let mut rows = self.select.query([number])?;
         if let Some(row) = rows.next()? {
             page.extend_from_slice(row.get_ref(0)?.as_blob()?);

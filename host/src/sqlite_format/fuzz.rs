@@ -4,7 +4,9 @@ use std::io::Write as _;
 
 use rusqlite::Connection;
 
-use super::{DatabasePages, IndexCursor, RecordLayout, TableCursor, early_and_last_text};
+use super::{
+    DatabasePages, IndexCursor, ReadAhead, RecordLayout, TableCursor, early_and_last_text,
+};
 
 /// A tree that goes in circles has no end.
 const ROWS_MAX: usize = 10_000;
@@ -22,7 +24,8 @@ pub(crate) fn pages(bytes: &[u8]) {
     {
         return;
     }
-    let Ok(mut pages) = DatabasePages::new(&database) else {
+    let mut ahead = ReadAhead::default();
+    let Ok(mut pages) = DatabasePages::reading_ahead(&database, &mut ahead) else {
         return;
     };
     let (mut table, mut index) = (TableCursor::default(), IndexCursor::default());

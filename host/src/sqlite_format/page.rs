@@ -130,7 +130,7 @@ impl<'a> Page<'a> {
     }
 
     /// A row of a table's leaf. `usable`: bytes of a page that hold content.
-    #[inline]
+    #[inline(always)]
     pub(super) fn row(&self, at: usize, usable: usize) -> Result<Cell<'a>, Malformed> {
         let cell = self.cell(at)?;
         let (record_bytes, first) = self.varint(cell)?;

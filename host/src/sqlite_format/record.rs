@@ -77,7 +77,7 @@ impl RecordLayout {
 /// Two texts of a record of `columns` columns: that of an early column, and the last one. It looks at
 /// what it needs and no more, and gives up (none) where any type but the last takes more than a byte,
 /// or where one of the two is no text.
-#[inline]
+#[inline(always)]
 pub(crate) fn early_and_last_text(
     record: &[u8],
     columns: usize,

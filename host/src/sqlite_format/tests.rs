@@ -11,6 +11,8 @@ use rusqlite::types::{Value, ValueRef};
 
 use super::*;
 
+mod ahead;
+
 /// Rows and entries of a table each: rows have a payload of so many bytes.
 type Sizes = Vec<usize>;
 

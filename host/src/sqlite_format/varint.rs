@@ -2,7 +2,7 @@
 //! gives all of its 8 bits.
 
 /// The integer at the beginning of the bytes, and how many bytes it takes.
-#[inline]
+#[inline(always)]
 pub(super) fn read(bytes: &[u8]) -> Option<(u64, usize)> {
     let seven = |byte: u8| u64::from(byte & 0x7f);
     match *bytes {

@@ -1,6 +1,6 @@
-//! The pages of the log's table of events, read through SQLite, so that they are those of the open
-//! transaction, wherever they lie. Stepping a statement from row to row costs more than all that is
-//! done with an event afterwards; a page has some twenty of them.
+//! The pages of the log's table of events, as the open transaction has them, wherever they lie.
+//! Stepping a statement from row to row costs more than all that is done with an event afterwards; a
+//! page has some twenty of them.
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use super::source::{Column, Source};
 use crate::event::{Hash, Position};
 use crate::sqlite_format::{
-    DatabasePages, RecordLayout, TableCursor, corrupt, early_and_last_text,
+    DatabasePages, ReadAhead, RecordLayout, TableCursor, corrupt, early_and_last_text,
 };
 
 /// Columns of the table `events`, in its order.
@@ -38,6 +38,7 @@ const SELECT_ROOT: &str =
 #[derive(Debug, Default)]
 pub(super) struct EventPages {
     cursor: TableCursor,
+    ahead: ReadAhead,
     layout: RecordLayout,
     wants_more: bool,
 }
@@ -65,7 +66,7 @@ impl EventPages {
     ) -> rusqlite::Result<()> {
         let mut root = connection.prepare_cached(SELECT_ROOT)?;
         let root = root.query_row([], |row| row.get(0))?;
-        let mut pages = DatabasePages::new(connection)?;
+        let mut pages = DatabasePages::reading_ahead(connection, &mut self.ahead)?;
         let after = Some(after.cast_signed());
         self.cursor.seek(&mut pages, root, after)?;
         while let Some((rowid, record)) = self.cursor.next(&mut pages)? {

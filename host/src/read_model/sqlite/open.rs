@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::fault::{Doing, fault, io_fault};
 use super::modes;
@@ -20,6 +20,7 @@ use super::provenance::{self, Stored};
 use super::schema::TableSql;
 use crate::limits;
 use crate::read_model::{Provenance, ReadModelError, ReadModelStatus};
+use crate::sqlite_format::OpenFile;
 
 /// Makes the file with its tables and its row of provenance; refuses a file that exists.
 ///
@@ -334,7 +335,7 @@ pub(super) fn sync(connection: &Connection, path: &Path) -> Result<(), ReadModel
     let checkpointed = (|| {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-        sync_database(connection)
+        OpenFile::database(connection).sync()
     })();
     checkpointed.map_err(|error| fault(path, Doing::Sync, error))?;
     sync_around(path).map_err(|error| io_fault(path, Doing::Sync, error))
@@ -355,36 +356,6 @@ fn sync_around(path: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Syncs the database file through SQLite's own handle of it.
-#[allow(unsafe_code, reason = "SQLite has no SQL for it")]
-fn sync_database(connection: &Connection) -> rusqlite::Result<()> {
-    let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
-    // SAFETY: the connection is open and used by this thread alone (it is not `Sync`), SQLite fills
-    // in a pointer to the file it has open, and that file lives as long as the connection.
-    let code = unsafe {
-        let code = ffi::sqlite3_file_control(
-            connection.handle(),
-            c"main".as_ptr(),
-            ffi::SQLITE_FCNTL_FILE_POINTER,
-            (&raw mut file).cast(),
-        );
-        let sync = file
-            .as_ref()
-            .and_then(|file| file.pMethods.as_ref())
-            .and_then(|methods| methods.xSync);
-        match sync {
-            Some(sync) if code == ffi::SQLITE_OK => sync(file, ffi::SQLITE_SYNC_NORMAL),
-            _ if code == ffi::SQLITE_OK => ffi::SQLITE_IOERR_FSYNC,
-            _ => code,
-        }
-    };
-    if code == ffi::SQLITE_OK {
-        Ok(())
-    } else {
-        Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
-    }
 }
 
 /// The file that SQLite keeps beside the database.
