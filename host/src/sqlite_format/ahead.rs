@@ -18,27 +18,31 @@ const WRITE_VERSION: usize = 18;
 const READ_VERSION: usize = 19;
 const VERSION_WITH_WAL: u8 = 2;
 
-/// Pages of a database in WAL mode, as one transaction finds them in the file. What was read is good for
-/// that transaction; the memory is kept for the next.
+/// Which pages of a database in WAL mode a transaction finds in the file. What was learned of the WAL is
+/// kept for the next transaction.
 #[derive(Debug, Default)]
 pub(crate) struct ReadAhead {
     wal: WalPages,
     page_bytes: usize,
-    /// Pages in the file.
-    file_pages: u32,
-    block: Vec<u8>,
-    /// The number of the block's first page, and how many it has.
+    /// Pages in the file; 0 where none may be taken from it.
+    pages: u32,
+}
+
+/// Pages that follow each other, one of which is the page at hand.
+#[derive(Debug, Default)]
+pub(crate) struct PageRun {
+    bytes: Vec<u8>,
+    page_bytes: usize,
     first: u32,
     pages: u32,
-    /// The page that was asked for last.
-    last: u32,
+    at_hand: u32,
 }
 
 impl ReadAhead {
     /// Begins with the connection's transaction. Only where it has read something is its moment fixed,
     /// and only where it has changed nothing do all its pages lie in files.
     pub(super) fn begin(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        (self.first, self.pages, self.last, self.file_pages) = (0, 0, 0, 0);
+        self.pages = 0;
         if connection.transaction_state(Some(c"main"))? != TransactionState::Read {
             return Ok(());
         }
@@ -59,47 +63,77 @@ impl ReadAhead {
             return Ok(());
         }
         self.wal.look(connection, self.page_bytes)?;
-        self.file_pages = u32::try_from(size / self.page_bytes as u64).unwrap_or_default();
+        self.pages = u32::try_from(size / self.page_bytes as u64).unwrap_or_default();
         Ok(())
     }
 
-    /// A page, if it is in the file for this transaction, and worth to be read with those behind it.
-    pub(super) fn page(
-        &mut self,
+    /// Turns a run to a page, which it has or is about to need; `false` where SQLite has to be asked.
+    pub(super) fn turn(
+        &self,
         connection: &Connection,
         number: u32,
-    ) -> rusqlite::Result<Option<&[u8]>> {
-        let is_next = (1..=GAP_PAGES).contains(&number.wrapping_sub(self.last));
-        self.last = number;
-        if number == 0 || number > self.file_pages || self.wal.has(number) {
-            return Ok(None);
+        run: &mut PageRun,
+    ) -> rusqlite::Result<bool> {
+        if number == 0 || number > self.pages || self.wal.has(number) {
+            return Ok(false);
         }
-        if !self.is_in_block(number) {
-            if !is_next {
-                return Ok(None);
-            }
-            self.read(connection, number)?;
-            if !self.is_in_block(number) {
-                return Ok(None);
+        if !run.has(number) {
+            let is_next = (1..=GAP_PAGES).contains(&number.wrapping_sub(run.at_hand));
+            if !is_next || !self.read(connection, number, run)? {
+                return Ok(false);
             }
         }
-        let at = (number - self.first) as usize * self.page_bytes;
-        Ok(Some(&self.block[at..at + self.page_bytes]))
+        run.at_hand = number;
+        Ok(true)
     }
 
-    fn is_in_block(&self, number: u32) -> bool {
-        (self.first..self.first + self.pages).contains(&number)
-    }
-
-    /// Reads a block that begins with this page; none where the file has become shorter.
-    fn read(&mut self, connection: &Connection, first: u32) -> rusqlite::Result<()> {
-        let pages = PAGES_AT_ONCE.min(self.file_pages - first + 1);
-        self.pages = 0;
-        self.block.resize(pages as usize * self.page_bytes, 0);
+    /// Reads a run that begins with this page; `false` where the file has become shorter.
+    fn read(
+        &self,
+        connection: &Connection,
+        first: u32,
+        run: &mut PageRun,
+    ) -> rusqlite::Result<bool> {
+        let pages = PAGES_AT_ONCE.min(self.pages - first + 1);
+        let bytes = pages as usize * self.page_bytes;
+        run.pages = 0;
+        if run.bytes.len() < bytes {
+            run.bytes.resize(bytes, 0);
+        }
         let at = u64::from(first - 1) * self.page_bytes as u64;
-        if OpenFile::database(connection).read(at, &mut self.block)? {
-            (self.first, self.pages) = (first, pages);
+        if !OpenFile::database(connection).read(at, &mut run.bytes[..bytes])? {
+            return Ok(false);
         }
-        Ok(())
+        (run.first, run.pages, run.page_bytes) = (first, pages, self.page_bytes);
+        Ok(true)
+    }
+}
+
+impl PageRun {
+    /// What was read belongs to a transaction that is over.
+    pub(super) fn forget(&mut self) {
+        (self.first, self.pages, self.at_hand) = (0, 0, 0);
+    }
+
+    /// Makes it one page, which is at hand; an empty one where there is no such page.
+    pub(super) fn set(&mut self, number: u32, page: &[u8]) {
+        // The rest stays: to clear all that a run may have, again and again, would cost more.
+        if self.bytes.len() < page.len() {
+            self.bytes.resize(page.len(), 0);
+        }
+        self.bytes[..page.len()].copy_from_slice(page);
+        (self.first, self.pages, self.at_hand) = (number, 1, number);
+        self.page_bytes = page.len();
+    }
+
+    /// The page at hand.
+    #[inline]
+    pub(super) fn page(&self) -> &[u8] {
+        let at = (self.at_hand - self.first) as usize * self.page_bytes;
+        self.bytes.get(at..at + self.page_bytes).unwrap_or_default()
+    }
+
+    fn has(&self, number: u32) -> bool {
+        (self.first..self.first + self.pages).contains(&number)
     }
 }

@@ -2,6 +2,7 @@
 //! without rowids, in their order.
 
 use super::Malformed;
+use super::ahead::PageRun;
 use super::database::{DatabasePages, PageError};
 use super::page::{Cell, Page, PageHead, usable_bytes};
 
@@ -30,7 +31,7 @@ pub(crate) struct IndexCursor {
 #[derive(Debug, Default)]
 struct Level {
     head: PageHead,
-    bytes: Vec<u8>,
+    run: PageRun,
     /// Of a leaf the next cell, of others the child that was descended into.
     at: usize,
     /// Of an index's other pages: the entry before the child was visited, and the child not yet.
@@ -41,7 +42,7 @@ impl Level {
     fn page(&self) -> Page<'_> {
         Page {
             head: self.head,
-            bytes: &self.bytes,
+            bytes: self.run.page(),
         }
     }
 }
@@ -54,7 +55,7 @@ impl TableCursor {
         root: u32,
         after: Option<i64>,
     ) -> Result<()> {
-        self.records.begin(pages)?;
+        begin(&mut self.path, &mut self.records, pages)?;
         self.depth = 0;
         self.descend(pages, root, after)
     }
@@ -68,7 +69,7 @@ impl TableCursor {
         let level = &mut self.path[self.depth - 1];
         let page = Page {
             head: level.head,
-            bytes: &level.bytes,
+            bytes: level.run.page(),
         };
         let cell = page.row(level.at, self.records.usable)?;
         level.at += 1;
@@ -131,7 +132,7 @@ impl TableCursor {
 impl IndexCursor {
     /// Goes to the first entry.
     pub(crate) fn seek(&mut self, pages: &mut DatabasePages<'_>, root: u32) -> Result<()> {
-        self.records.begin(pages)?;
+        begin(&mut self.path, &mut self.records, pages)?;
         self.depth = 0;
         self.descend(pages, root)
     }
@@ -144,7 +145,7 @@ impl IndexCursor {
         let level = &mut self.path[self.depth - 1];
         let page = Page {
             head: level.head,
-            bytes: &level.bytes,
+            bytes: level.run.page(),
         };
         let cell = page.entry(level.at, self.records.usable)?;
         level.at += 1;
@@ -185,6 +186,14 @@ impl IndexCursor {
     }
 }
 
+/// Begins in a transaction.
+fn begin(path: &mut [Level], records: &mut Records, pages: &mut DatabasePages<'_>) -> Result<()> {
+    for level in path {
+        level.run.forget();
+    }
+    records.begin(pages)
+}
+
 /// The level below `depth` others, with a page.
 fn enter<'p>(
     path: &'p mut Vec<Level>,
@@ -204,8 +213,8 @@ fn enter<'p>(
         path.push(Level::default());
     }
     let level = &mut path[depth];
-    pages.read(number, &mut level.bytes)?;
-    level.head = PageHead::of(number, &level.bytes)?;
+    pages.read(number, &mut level.run)?;
+    level.head = PageHead::of(number, level.run.page())?;
     level.at = 0;
     level.is_between = false;
     Ok(level)
@@ -231,13 +240,14 @@ struct Records {
     /// Bytes of a page that hold content.
     usable: usize,
     record: Vec<u8>,
-    page: Vec<u8>,
+    run: PageRun,
 }
 
 impl Records {
     fn begin(&mut self, pages: &mut DatabasePages<'_>) -> Result<()> {
-        pages.read(1, &mut self.page)?;
-        self.usable = usable_bytes(&self.page)?;
+        self.run.forget();
+        pages.read(1, &mut self.run)?;
+        self.usable = usable_bytes(self.run.page())?;
         Ok(())
     }
 
@@ -260,10 +270,11 @@ impl Records {
         self.record.clear();
         self.record.extend_from_slice(cell.local);
         while self.record.len() < cell.record_bytes {
-            pages.read(number, &mut self.page)?;
+            pages.read(number, &mut self.run)?;
+            let page = self.run.page();
             let wanted = (cell.record_bytes - self.record.len()).min(self.usable - 4);
-            let content = self.page.get(4..4 + wanted);
-            let (Some(next), Some(content)) = (self.page.first_chunk(), content) else {
+            let content = page.get(4..4 + wanted);
+            let (Some(next), Some(content)) = (page.first_chunk(), content) else {
                 let reason = "it is too short";
                 return Err(Malformed {
                     page: number,

@@ -3,14 +3,14 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::Malformed;
-use super::ahead::ReadAhead;
+use super::ahead::{PageRun, ReadAhead};
 
 /// Reads pages in the connection's transaction. One has to be open, or each page would be of another
 /// moment.
 pub(crate) struct DatabasePages<'c> {
     connection: &'c Connection,
     select: CachedStatement<'c>,
-    ahead: Option<&'c mut ReadAhead>,
+    ahead: Option<&'c ReadAhead>,
 }
 
 impl<'c> DatabasePages<'c> {
@@ -42,19 +42,19 @@ impl<'c> DatabasePages<'c> {
         })
     }
 
-    /// Puts a page into the buffer, in place of what is there; nothing where there is no such page.
-    pub(crate) fn read(&mut self, number: u32, page: &mut Vec<u8>) -> rusqlite::Result<()> {
-        page.clear();
-        if let Some(ahead) = &mut self.ahead
-            && let Some(found) = ahead.page(self.connection, number)?
+    /// Turns a run to a page. It is empty where there is no such page.
+    pub(crate) fn read(&mut self, number: u32, run: &mut PageRun) -> rusqlite::Result<()> {
+        if let Some(ahead) = &self.ahead
+            && ahead.turn(self.connection, number, run)?
         {
-            page.extend_from_slice(found);
             return Ok(());
         }
         let mut rows = self.select.query([number])?;
-        if let Some(row) = rows.next()? {
-            page.extend_from_slice(row.get_ref(0)?.as_blob()?);
-        }
+        let page = match rows.next()? {
+            Some(row) => row.get_ref(0)?.as_blob()?,
+            None => &[],
+        };
+        run.set(number, page);
         Ok(())
     }
 }
