@@ -107,11 +107,15 @@ fn a_server_that_is_away_is_named_and_waited_for_by_who_serves() {
         .stderr(File::create(&said).expect("the folder can be written to"))
         .spawn()
         .expect("retell runs");
-    it.ok(&["wait", "ticks", "--position", "1"]);
+    // That it is there, nothing else shows: the deploy was at 1 before it came.
+    it.ok(&[
+        "append", "-q", "--stream", "s", "--type", "T", "--data", "2",
+    ]);
+    it.ok(&["wait", "ticks", "--position", "2"]);
     server.stop();
     for args in [
         &["status"][..],
-        &["append", "--stream", "s", "--type", "T", "--data", "2"],
+        &["append", "--stream", "s", "--type", "T", "--data", "3"],
         &["serve"],
         &["query", "ticks", "SELECT 1"],
     ] {
@@ -128,9 +132,9 @@ fn a_server_that_is_away_is_named_and_waited_for_by_who_serves() {
     }
     server.start();
     it.ok(&[
-        "append", "-q", "--stream", "s", "--type", "T", "--data", "2",
+        "append", "-q", "--stream", "s", "--type", "T", "--data", "3",
     ]);
-    let waited = it.run(&["wait", "ticks", "--position", "2", "--timeout-ms", "60000"]);
+    let waited = it.run(&["wait", "ticks", "--position", "3", "--timeout-ms", "60000"]);
     assert_eq!(
         waited.code,
         Some(0),
