@@ -39,8 +39,9 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     set_up(&connection)?;
-    // Pages are read once and copied from: a page cache that fits the processor's own is faster than
-    // a larger one or a mapped file (by a fifth), and mapped pages count as the process's memory.
+    // Most pages are read past SQLite; those that it reads are read once and copied from. For them a
+    // page cache that fits the processor's own is faster than a larger one or a mapped file (by a
+    // fifth), and mapped pages count as the process's memory.
     connection.execute_batch(
         "PRAGMA query_only = ON;
          PRAGMA cache_size = -1024;

@@ -1,5 +1,6 @@
 //! Pages that are read ahead are those of the transaction, whatever others do to the database.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -17,7 +18,7 @@ enum Step {
         rows: usize,
         commits: bool,
     },
-    /// Every so-manieth row.
+    /// Every row whose number this divides.
     Change {
         every: usize,
         commits: bool,
@@ -83,7 +84,7 @@ fn take(step: &Step, writer: &Connection) {
             let sql = "DELETE FROM rows WHERE n % ?1 = 0";
             writer.execute(sql, [every]).expect("deletes");
         }
-        // A reader may be in the way of both.
+        // A reader may be in the way of this, and of the next.
         Step::Checkpoint(kind) => {
             let sql = format!("PRAGMA wal_checkpoint({kind})");
             let _ = writer.query_row(&sql, [], |_| Ok(()));
@@ -121,9 +122,9 @@ fn compare(reader: &Connection, ahead: &mut ReadAhead) -> usize {
 
 #[test]
 fn pages_read_ahead_are_those_of_the_transaction() {
-    let mut from_file = 0;
+    let from_file = Cell::new(0);
     let mut runner = TestRunner::new(Config::with_cases(200));
-    let mut count = |steps: Vec<Step>| {
+    let read_beside = |steps: Vec<Step>| {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("rows.db");
         let writer = database(&path);
@@ -140,19 +141,17 @@ fn pages_read_ahead_are_those_of_the_transaction() {
                     reader.execute_batch("COMMIT").expect("ends");
                     begin(&reader);
                 }
-                Step::Compare => from_file += compare(&reader, &mut ahead),
+                Step::Compare => from_file.set(from_file.get() + compare(&reader, &mut ahead)),
                 _ => {}
             }
         }
-        compare(&reader, &mut ahead)
+        compare(&reader, &mut ahead);
+        Ok(())
     };
-    let count = std::cell::RefCell::new(&mut count);
     runner
-        .run(&prop::collection::vec(step(), 1..40), |steps| {
-            (count.borrow_mut())(steps);
-            Ok(())
-        })
+        .run(&prop::collection::vec(step(), 1..40), read_beside)
         .unwrap_or_else(|failure| panic!("{failure}"));
+    let from_file = from_file.get();
     assert!(
         from_file > 1_000,
         "only {from_file} pages came from the file"
