@@ -20,6 +20,8 @@ const ROWS_AT_ONCE: usize = 128;
 pub(crate) struct Cache<T> {
     /// The number of the table in the manifest.
     pub(crate) table: u16,
+    /// Room for so many is made with the first one.
+    rows_expected: usize,
     /// The entries by key.
     places: HashTable<u32>,
     /// In the order of first touch.
@@ -48,9 +50,11 @@ struct Entry<T> {
 pub(crate) struct Place(usize);
 
 impl<T: Table> Cache<T> {
-    pub(crate) fn new(table: u16) -> Self {
+    /// For a batch of so many events.
+    pub(crate) fn new(table: u16, events: usize) -> Self {
         Self {
             table,
+            rows_expected: events,
             places: HashTable::new(),
             entries: Vec::new(),
             keys: Vec::new(),
@@ -81,6 +85,9 @@ impl<T: Table> Cache<T> {
         }
         let row = row();
         let place = self.entries.len();
+        if place == 0 {
+            self.make_room();
+        }
         let number = u32::try_from(place).expect("a batch touches less than 4 billion rows");
         let key_start = end(&self.keys);
         self.keys.extend_from_slice(key);
@@ -111,6 +118,13 @@ impl<T: Table> Cache<T> {
             let number = u32::try_from(place.0).expect("checked when it was inserted");
             self.changed.push(number);
         }
+    }
+
+    /// Most events change a row that no other one of the batch does, or there are few of them.
+    fn make_room(&mut self) {
+        self.entries.reserve(self.rows_expected);
+        // Nothing is in it yet that would have to be hashed again.
+        self.places.reserve(self.rows_expected, |_| 0);
     }
 
     fn find_hashed(&self, hash: u64, key: &[u8]) -> Option<Place> {
@@ -164,6 +178,7 @@ impl<T: Table> AnyCache for Cache<T> {
 
     fn hand_over(&mut self, out: &mut ChangeSet) {
         out.append(&mut self.log);
+        out.reserve(self.changed.len(), self.keys.len());
         for at in self.changed.drain(..) {
             let entry = &mut self.entries[at as usize];
             let event = entry

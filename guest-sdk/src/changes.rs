@@ -34,6 +34,16 @@ impl ChangeSet {
         self.events.is_empty()
     }
 
+    /// Makes room for so many more changes, with so many bytes of keys.
+    pub(crate) fn reserve(&mut self, changes: usize, key_bytes: usize) {
+        self.events.reserve(changes);
+        self.tables.reserve(changes);
+        self.kinds.reserve(changes);
+        self.key_ends.reserve(changes);
+        self.keys.reserve(key_bytes);
+        self.row_ends.reserve(changes);
+    }
+
     /// Adds a change: a put with the row that `write` appends, or a delete.
     pub(crate) fn push(
         &mut self,

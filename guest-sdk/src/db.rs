@@ -356,6 +356,8 @@ pub(crate) fn read_row<T: Table>(bytes: &[u8]) -> T {
 /// The tables of a projection, in the order of its manifest.
 pub struct Tables<'d> {
     slots: &'d mut Vec<TableSlot>,
+    /// How many events the batch has.
+    events: usize,
 }
 
 impl Tables<'_> {
@@ -364,15 +366,23 @@ impl Tables<'_> {
         let number = u16::try_from(self.slots.len()).expect("there are at most 64 tables");
         self.slots.push(TableSlot {
             row_type: TypeId::of::<T>(),
-            cache: Box::new(Cache::<T>::new(number)),
+            cache: Box::new(Cache::<T>::new(number, self.events)),
         });
     }
 }
 
 impl<'h> Db<'h> {
-    pub(crate) fn new(host: &'h mut dyn Host, register: fn(&mut Tables<'_>)) -> Self {
+    /// For a batch of so many events.
+    pub(crate) fn new(
+        host: &'h mut dyn Host,
+        register: fn(&mut Tables<'_>),
+        events: usize,
+    ) -> Self {
         let mut slots = Vec::new();
-        register(&mut Tables { slots: &mut slots });
+        register(&mut Tables {
+            slots: &mut slots,
+            events,
+        });
         Self {
             host,
             tables: slots,

@@ -30,7 +30,7 @@ pub fn run(
     fetches: &[Fetch],
     mut project: impl FnMut(Row<'_>, &mut Db<'_>) -> Result<()>,
 ) -> Result<ChangeSet, Failure> {
-    let mut db = Db::new(host, register);
+    let mut db = Db::new(host, register, batch.shapes.len());
     Fetch::run(fetches, batch, &mut db);
     // The n-th event of a shape is row n of its block.
     let mut next_rows = vec![0; arms.len()];

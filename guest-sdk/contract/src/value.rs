@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use memchr::memchr;
 use serde::{Deserialize, Serialize};
 
 use crate::{json, time};
@@ -199,7 +200,7 @@ pub fn check_real(column: &str, value: f64) -> Result<(), ValueError> {
 
 /// Refuses U+0000, which PostgreSQL cannot store.
 pub fn check_text(column: &str, value: &str) -> Result<(), ValueError> {
-    match value.as_bytes().iter().position(|&byte| byte == 0) {
+    match memchr(0, value.as_bytes()) {
         None => Ok(()),
         Some(at) => Err(ValueError::Nul {
             column: column.to_owned(),
