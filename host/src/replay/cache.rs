@@ -3,18 +3,27 @@
 //! it, and free to be forgotten). Reads see all three alike. It knows nothing of databases;
 //! [`tables`](super::tables) fetches what it misses.
 //!
-//! Key and row lie in one shared buffer. Freezing hands out clones of it and copies nothing; a row
-//! that changes while the writer still has it gets a new buffer.
+//! Keys and rows lie end to end in [`chunks`]. Freezing a lot hands out shares in them and copies
+//! nothing; a row that changes while the writer still has a share in its chunk gets a new place.
 
-use std::sync::Arc;
-
-use hashbrown::HashTable;
+mod chunks;
+mod frozen;
+mod key_map;
+mod slots;
 
 use super::absence::Absence;
+use chunks::{Chunks, Place};
+use frozen::Freezing;
+pub(super) use frozen::FrozenRows;
+use key_map::KeyMap;
+use slots::Slots;
 
-/// What a slot costs beside its key and row, in bytes: the slot, its entry in the map, the buffer's
-/// header, and what the allocator adds.
+/// What a slot costs beside its key and row, in bytes: the slot, its entry in the map, the head
+/// before its bytes, and what of its chunk is not in use.
 const SLOT_OVERHEAD_BYTES: usize = 96;
+
+/// Keys that are looked at ahead together.
+pub(super) const KEYS_AHEAD: usize = 64;
 
 /// Number of a flush, from 1; 0: before the first.
 pub(super) type FlushNumber = u32;
@@ -33,59 +42,31 @@ enum Stored {
 /// What is known of one key.
 #[derive(Debug, Clone)]
 struct Slot {
-    /// The key, then the row.
-    bytes: Arc<[u8]>,
     hash: u64,
-    key_bytes: u32,
+    /// Of the key, and the row behind it.
+    place: Place,
+    /// Of both.
+    length: u32,
+    frozen_in: FlushNumber,
+    key_bytes: u16,
     /// Without: there is no row under the key.
     has_row: bool,
     dirty: bool,
     /// Read or changed since the clock hand passed.
     used: bool,
     stored: Stored,
-    frozen_in: FlushNumber,
 }
 
-/// A slot in the map, with half of its key's hash, so that most of what the map does is done without a
-/// look at the slot.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    tag: u32,
-    id: SlotId,
-}
-
-impl Entry {
-    fn new(hash: u64, id: SlotId) -> Self {
-        let tag = (hash >> 32) as u32;
-        Self { tag, id }
-    }
-
-    /// The hash that the map goes by. It takes the lowest bits and the highest ones.
-    fn hash(self) -> u64 {
-        u64::from(self.tag) << 32 | u64::from(self.tag)
-    }
-}
-
-/// What a slot was before a change, so that the change can be undone.
+/// What a slot was before a change, with its key and row, so that the change can be undone.
 #[derive(Debug)]
-pub(super) struct Before(Option<Slot>);
-
-/// A changed row in the writer's hands.
-#[derive(Debug)]
-pub(super) struct FrozenRow {
-    bytes: Arc<[u8]>,
-    key_bytes: u32,
-    has_row: bool,
-    /// The table has no row under this key.
-    pub(super) fresh: bool,
-}
+pub(super) struct Before(Option<(Slot, Vec<u8>)>);
 
 /// Rows of one table by key.
 #[derive(Debug)]
 pub(super) struct TableCache {
-    slots: Vec<Option<Slot>>,
-    by_key: HashTable<Entry>,
-    free: Vec<SlotId>,
+    slots: Slots,
+    chunks: Chunks,
+    by_key: KeyMap,
     /// Slots that became dirty since the last freeze; some of them more than once.
     dirty: Vec<SlotId>,
     bytes: usize,
@@ -93,54 +74,46 @@ pub(super) struct TableCache {
     /// The last flush that is committed.
     committed: FlushNumber,
     /// Where the next look for something to forget begins.
-    hand: usize,
+    hand: SlotId,
     absence: Absence,
-    scratch: Vec<u8>,
 }
 
 impl Slot {
-    fn key(&self) -> &[u8] {
-        &self.bytes[..self.key_bytes as usize]
+    fn key<'a>(&self, chunks: &'a Chunks) -> &'a [u8] {
+        &self.bytes(chunks)[..usize::from(self.key_bytes)]
     }
 
-    fn row(&self) -> Option<&[u8]> {
-        self.has_row.then(|| &self.bytes[self.key_bytes as usize..])
+    fn row<'a>(&self, chunks: &'a Chunks) -> Option<&'a [u8]> {
+        let row = || &self.bytes(chunks)[usize::from(self.key_bytes)..];
+        self.has_row.then(row)
+    }
+
+    /// Key and row.
+    fn bytes<'a>(&self, chunks: &'a Chunks) -> &'a [u8] {
+        chunks.get(self.place, self.length())
+    }
+
+    fn length(&self) -> usize {
+        self.length as usize
     }
 
     fn cost(&self) -> usize {
-        self.bytes.len() + SLOT_OVERHEAD_BYTES
-    }
-}
-
-impl FrozenRow {
-    pub(super) fn key(&self) -> &[u8] {
-        &self.bytes[..self.key_bytes as usize]
-    }
-
-    /// Of key and row.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// The whole row, or none to delete it.
-    pub(super) fn row(&self) -> Option<&[u8]> {
-        self.has_row.then(|| &self.bytes[self.key_bytes as usize..])
+        self.length() + SLOT_OVERHEAD_BYTES
     }
 }
 
 impl TableCache {
     pub(super) fn new(absence: Absence) -> Self {
         Self {
-            slots: Vec::new(),
-            by_key: HashTable::new(),
-            free: Vec::new(),
+            slots: Slots::default(),
+            chunks: Chunks::default(),
+            by_key: KeyMap::new(),
             dirty: Vec::new(),
             bytes: 0,
             dirty_bytes: 0,
             committed: 0,
             hand: 0,
             absence,
-            scratch: Vec::new(),
         }
     }
 
@@ -150,14 +123,14 @@ impl TableCache {
         let Some(id) = self.find(hash, key) else {
             return self.absence.is_certain(hash).then_some(None);
         };
-        let slot = self.slots[id as usize].as_mut().expect("the map names it");
+        let slot = self.slots.get_mut(id).expect("the map names it");
         slot.used = true;
-        Some(slot.row())
+        Some(slot.row(&self.chunks))
     }
 
     /// The row in a slot that is in use.
     pub(super) fn row_in(&self, id: SlotId) -> Option<&[u8]> {
-        self.slots.get(id as usize)?.as_ref()?.row()
+        self.slots.get(id)?.row(&self.chunks)
     }
 
     /// Whether there is a slot for the key.
@@ -172,10 +145,8 @@ impl TableCache {
 
     /// All rows that are known here.
     pub(super) fn rows(&self) -> impl Iterator<Item = (SlotId, &[u8], &[u8])> {
-        (0..).zip(&self.slots).filter_map(|(id, slot)| {
-            let slot = slot.as_ref()?;
-            Some((id, slot.key(), slot.row()?))
-        })
+        let slots = self.slots.iter();
+        slots.filter_map(|(id, slot)| Some((id, slot.key(&self.chunks), slot.row(&self.chunks)?)))
     }
 
     /// Whether every row of the table is known here.
@@ -200,10 +171,34 @@ impl TableCache {
 
     /// What is there now, for [`restore`](Self::restore).
     pub(super) fn before(&self, key: &[u8]) -> Before {
-        Before(
-            self.slot_of(key)
-                .and_then(|id| self.slots[id as usize].clone()),
-        )
+        let slot = self.slot_of(key).and_then(|id| self.slots.get(id));
+        Before(slot.map(|slot| {
+            let bytes = slot.bytes(&self.chunks).to_vec();
+            (slot.clone(), bytes)
+        }))
+    }
+
+    /// Looks at what [`get`](Self::get) and [`change`](Self::change) will look at for the next keys, at
+    /// most [`KEYS_AHEAD`]. All that lies far apart, and without a decision in between the processor waits
+    /// for much of it at once, instead of for one after the other.
+    pub(super) fn look_ahead<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        let mut hashes = [0; KEYS_AHEAD];
+        let mut count = 0;
+        for (place, key) in hashes.iter_mut().zip(keys) {
+            *place = hash(key);
+            count += 1;
+        }
+        let hashes = &hashes[..count];
+        let seen = hashes.iter().map(|&hash| self.by_key.look(hash));
+        std::hint::black_box(seen.fold(0, |seen, entry| seen ^ entry));
+        let mut slots = [None; KEYS_AHEAD];
+        for (slot, &hash) in slots.iter_mut().zip(hashes) {
+            *slot = self.by_key.find(hash, |_| true);
+        }
+        let slots = slots.iter().flatten();
+        let slots = slots.filter_map(|&id| self.slots.get(id));
+        let seen = slots.filter_map(|slot| slot.bytes(&self.chunks).first());
+        std::hint::black_box(seen.fold(0, |seen, byte| seen ^ byte));
     }
 
     /// Changes a row.
@@ -219,15 +214,20 @@ impl TableCache {
             self.dirty.push(id);
             return id;
         };
-        let slot = self.slots[id as usize].as_mut().expect("the map names it");
+        let slot = self.slots.get_mut(id).expect("the map names it");
         let before = slot.cost();
         slot.used = true;
-        match (Arc::get_mut(&mut slot.bytes), row) {
-            // A hot row mostly keeps its length; its buffer is used again.
-            (Some(bytes), Some(row)) if bytes.len() == key.len() + row.len() => {
-                bytes[key.len()..].copy_from_slice(row);
-            }
-            _ => slot.bytes = join(&mut self.scratch, key, row),
+        let new = row.unwrap_or_default();
+        let (old_place, old_length) = (slot.place, slot.length());
+        let same_length = old_length == key.len() + new.len();
+        let old = same_length.then(|| self.chunks.get_mut(old_place, old_length));
+        if let Some(bytes) = old.flatten() {
+            // A hot row mostly keeps its length; its place is used again.
+            bytes[key.len()..].copy_from_slice(new);
+        } else {
+            slot.place = self.chunks.add(id, [key, new]);
+            slot.length = length_of(key, new);
+            self.chunks.remove(old_place, old_length);
         }
         slot.has_row = row.is_some();
         let now = slot.cost();
@@ -239,45 +239,54 @@ impl TableCache {
             self.dirty_bytes += now;
             self.dirty.push(id);
         }
+        self.tidy();
         id
     }
 
     /// Takes a change back: the slot is what it was.
     pub(super) fn restore(&mut self, key: &[u8], before: Before) {
         let Some(id) = self.slot_of(key) else { return };
-        let now = self.slots[id as usize].take().expect("the map names it");
+        let now = self.slots.get(id).expect("the map names it").clone();
         self.bytes -= now.cost();
         if now.dirty {
             self.dirty_bytes -= now.cost();
         }
+        self.chunks.remove(now.place, now.length());
         match before.0 {
-            Some(slot) => {
+            Some((slot, bytes)) => {
                 self.bytes += slot.cost();
                 if slot.dirty {
                     self.dirty_bytes += slot.cost();
                 }
-                self.slots[id as usize] = Some(slot);
+                let place = self.chunks.add(id, [&bytes, &[]]);
+                self.slots.set(id, Slot { place, ..slot });
             }
-            None => self.unlink(id, now.hash),
+            None => {
+                self.by_key.remove(now.hash, id);
+                self.slots.remove(id);
+            }
         }
+        self.tidy();
     }
 
     /// Hands the dirty rows to the writer; they are frozen until that flush is committed. Rows that
     /// came and went since the last flush are left out.
-    pub(super) fn freeze(&mut self, flush: FlushNumber) -> Vec<FrozenRow> {
-        let mut frozen = Vec::with_capacity(self.dirty.len());
+    pub(super) fn freeze(&mut self, flush: FlushNumber) -> FrozenRows {
+        let mut frozen = FrozenRows::new(self.dirty.len(), self.dirty_bytes);
         for id in self.dirty.drain(..) {
             // A slot may be listed twice, or gone, where a change was taken back.
-            let Some(slot) = self.slots[id as usize].as_mut().filter(|slot| slot.dirty) else {
+            let Some(slot) = self.slots.get_mut(id).filter(|slot| slot.dirty) else {
                 continue;
             };
             if slot.has_row || slot.stored != Stored::No {
-                frozen.push(FrozenRow {
-                    bytes: slot.bytes.clone(),
+                let row = Freezing {
+                    place: slot.place,
+                    length: slot.length,
                     key_bytes: slot.key_bytes,
                     has_row: slot.has_row,
                     fresh: slot.stored == Stored::No,
-                });
+                };
+                frozen.push(&mut self.chunks, row);
             }
             slot.dirty = false;
             slot.frozen_in = flush;
@@ -301,28 +310,29 @@ impl TableCache {
     /// more is clean. `forget` is told of each slot that goes.
     pub(super) fn evict(&mut self, bytes_max: usize, mut forget: impl FnMut(SlotId, &[u8], &[u8])) {
         // Twice around: the first pass may only take the marks off.
-        let mut looks = self.slots.len() * 2;
+        let mut looks = self.slots.count() * 2;
         while self.bytes > bytes_max && looks > 0 {
             looks -= 1;
-            let at = self.hand;
-            self.hand = (at + 1) % self.slots.len();
-            let committed = self.committed;
-            let Some(slot) = &mut self.slots[at] else {
+            let id = self.hand;
+            self.hand = (id + 1) % SlotId::try_from(self.slots.count()).expect("they are numbered");
+            let Some(slot) = self.slots.get_mut(id) else {
                 continue;
             };
-            if slot.dirty || slot.frozen_in > committed {
+            if slot.dirty || slot.frozen_in > self.committed {
                 continue;
             }
             if std::mem::take(&mut slot.used) {
                 continue;
             }
-            let slot = self.slots[at].take().expect("seen just above");
+            let slot = self.slots.remove(id).expect("seen just above");
+            self.by_key.remove(slot.hash, id);
             self.bytes -= slot.cost();
-            if let Some(row) = slot.row() {
+            if let Some(row) = slot.row(&self.chunks) {
                 self.absence.add(slot.hash);
-                forget(slot_id(at), slot.key(), row);
+                forget(id, slot.key(&self.chunks), row);
             }
-            self.unlink(slot_id(at), slot.hash);
+            self.chunks.remove(slot.place, slot.length());
+            self.tidy();
         }
     }
 
@@ -337,15 +347,9 @@ impl TableCache {
     }
 
     fn find(&self, hash: u64, key: &[u8]) -> Option<SlotId> {
-        let wanted = Entry::new(hash, 0);
-        let is_it = |entry: &Entry| {
-            entry.tag == wanted.tag
-                && self.slots[entry.id as usize]
-                    .as_ref()
-                    .is_some_and(|slot| slot.key() == key)
-        };
-        let found = self.by_key.find(wanted.hash(), is_it);
-        found.map(|entry| entry.id)
+        let slot = |id| self.slots.get(id);
+        let is_it = |id| slot(id).is_some_and(|slot| slot.key(&self.chunks) == key);
+        self.by_key.find(hash, is_it)
     }
 
     fn insert(
@@ -356,50 +360,45 @@ impl TableCache {
         stored: Stored,
         dirty: bool,
     ) -> SlotId {
+        let id = self.slots.take_empty();
+        let new = row.unwrap_or_default();
         let slot = Slot {
-            bytes: join(&mut self.scratch, key, row),
             hash,
-            key_bytes: u32::try_from(key.len()).expect("keys are limited to far less"),
+            place: self.chunks.add(id, [key, new]),
+            length: length_of(key, new),
+            frozen_in: 0,
+            key_bytes: u16::try_from(key.len()).expect("keys are limited to far less"),
             has_row: row.is_some(),
             dirty,
             used: true,
             stored,
-            frozen_in: 0,
         };
         self.bytes += slot.cost();
         if dirty {
             self.dirty_bytes += slot.cost();
         }
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            slot_id(self.slots.len() - 1)
-        });
-        self.slots[id as usize] = Some(slot);
-        let entry = Entry::new(hash, id);
-        self.by_key
-            .insert_unique(entry.hash(), entry, |entry| entry.hash());
+        self.slots.set(id, slot);
+        self.by_key.insert(hash, id);
         id
     }
 
-    /// The slot is empty: nobody finds it any more, and another key may have it.
-    fn unlink(&mut self, id: SlotId, hash: u64) {
-        let wanted = Entry::new(hash, id).hash();
-        if let Ok(entry) = self.by_key.find_entry(wanted, |known| known.id == id) {
-            entry.remove();
+    /// Moves what is left in chunks that are less than half in use.
+    #[inline]
+    fn tidy(&mut self) {
+        while let Some(chunk) = self.chunks.take_sparse() {
+            for (id, place, bytes) in chunk.entries() {
+                let slot = self.slots.get_mut(id);
+                if let Some(slot) = slot.filter(|slot| slot.place == place) {
+                    slot.place = self.chunks.add(id, [bytes, &[]]);
+                }
+            }
+            self.chunks.drop(chunk);
         }
-        self.free.push(id);
     }
 }
 
-fn slot_id(at: usize) -> SlotId {
-    SlotId::try_from(at).expect("the budget is far below so many rows")
-}
-
-fn join(scratch: &mut Vec<u8>, key: &[u8], row: Option<&[u8]>) -> Arc<[u8]> {
-    scratch.clear();
-    scratch.extend_from_slice(key);
-    scratch.extend_from_slice(row.unwrap_or_default());
-    Arc::from(scratch.as_slice())
+fn length_of(key: &[u8], row: &[u8]) -> u32 {
+    u32::try_from(key.len() + row.len()).expect("rows are limited to far less")
 }
 
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -416,9 +415,10 @@ fn hash(bytes: &[u8]) -> u64 {
     for word in words {
         mix(u64::from_le_bytes(*word));
     }
-    let mut tail = [0; 8];
-    tail[..rest.len()].copy_from_slice(rest);
-    mix(u64::from_le_bytes(tail));
+    // Put together in a register: a word that was just written in parts can't be read back before
+    // all that was written earlier is out of the way.
+    let tail = rest.iter().rev();
+    mix(tail.fold(0, |word, &byte| word << 8 | u64::from(byte)));
     state.wrapping_mul(MULTIPLIER) ^ (state >> 29)
 }
 

@@ -1,5 +1,9 @@
 //! The change-set of a call: whether its packing makes sense, and its changes one by one.
 
+use std::ops::Range;
+
+use retell_contract::KEY_BYTES_MAX;
+
 use crate::read_model::ReadModelError;
 use crate::wasm::ChangeSet;
 
@@ -20,16 +24,39 @@ pub(crate) enum MergeError {
     ReadModel(#[from] ReadModelError),
 }
 
-/// Cuts texts that were packed end to end; none where the ends make no sense.
-pub(crate) fn unpack<'a>(bytes: &'a [u8], ends: &[u32]) -> Option<Vec<&'a [u8]>> {
-    let mut start = 0_usize;
-    let mut pieces = Vec::with_capacity(ends.len());
-    for &end in ends {
-        let end = usize::try_from(end).ok()?;
-        pieces.push(bytes.get(start..end)?);
-        start = end;
+/// Texts that lie end to end.
+#[derive(Clone, Copy)]
+pub(crate) struct Packed<'a> {
+    bytes: &'a [u8],
+    ends: &'a [u32],
+}
+
+impl<'a> Packed<'a> {
+    /// None where the ends make no sense.
+    pub(crate) fn check(bytes: &'a [u8], ends: &'a [u32]) -> Option<Self> {
+        let last = ends.last().map_or(0, |&end| end as usize);
+        (ends.is_sorted() && last == bytes.len()).then_some(Self { bytes, ends })
     }
-    (start == bytes.len()).then_some(pieces)
+
+    /// As keys, which must not be too long.
+    pub(crate) fn as_keys(self) -> Result<Self, String> {
+        let lengths = (0..self.len()).map(|number| self.get(number).len());
+        match lengths.max() {
+            Some(longest) if longest > KEY_BYTES_MAX => Err(format!(
+                "a key takes {longest} bytes, and at most {KEY_BYTES_MAX} are allowed"
+            )),
+            _ => Ok(self),
+        }
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.ends.len()
+    }
+
+    pub(crate) fn get(self, number: usize) -> &'a [u8] {
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start as usize..self.ends[number] as usize]
+    }
 }
 
 /// One change of a change-set.
@@ -43,8 +70,8 @@ pub(crate) struct Change<'a> {
 /// A change-set whose packing makes sense.
 pub(crate) struct Changes<'a> {
     set: &'a ChangeSet,
-    keys: Vec<&'a [u8]>,
-    rows: Vec<&'a [u8]>,
+    keys: Packed<'a>,
+    rows: Packed<'a>,
 }
 
 impl<'a> Changes<'a> {
@@ -66,16 +93,18 @@ impl<'a> Changes<'a> {
         if lengths.iter().any(|&length| length != count) {
             return Err(contract("the lists of a change-set differ in length"));
         }
-        let keys = unpack(&set.keys, &set.key_ends)
-            .ok_or_else(|| contract("the ends of a change-set's keys make no sense"))?;
-        let rows = unpack(&set.rows, &set.row_ends)
+        let keys = Packed::check(&set.keys, &set.key_ends)
+            .ok_or_else(|| contract("the ends of a change-set's keys make no sense"))?
+            .as_keys()
+            .map_err(|message| MergeError::Contract { message })?;
+        let rows = Packed::check(&set.rows, &set.row_ends)
             .ok_or_else(|| contract("the ends of a change-set's rows make no sense"))?;
         let sound = |change: usize| {
             usize::try_from(set.events[change]).is_ok_and(|event| event < events)
                 && usize::from(set.tables[change]) < tables
                 && match set.kinds[change] {
-                    PUT => !rows[change].is_empty(),
-                    DELETE => rows[change].is_empty(),
+                    PUT => !rows.get(change).is_empty(),
+                    DELETE => rows.get(change).is_empty(),
                     _ => false,
                 }
         };
@@ -90,12 +119,28 @@ impl<'a> Changes<'a> {
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Change<'a>> {
-        (0..self.keys.len()).map(|change| Change {
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The change and those behind it that are of the same table, at most so many.
+    pub(crate) fn same_table(&self, first: usize, count_max: usize) -> Range<usize> {
+        let rest = &self.set.tables[first..];
+        let same = rest.iter().take_while(|&table| *table == rest[0]);
+        first..first + same.take(count_max).count()
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, change: usize) -> Change<'a> {
+        Change {
             event: self.set.events[change],
             table: self.set.tables[change],
-            key: self.keys[change],
-            row: (self.set.kinds[change] == PUT).then_some(self.rows[change]),
-        })
+            key: self.keys.get(change),
+            row: (self.set.kinds[change] == PUT).then(|| self.rows.get(change)),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Change<'a>> {
+        (0..self.len()).map(|change| self.get(change))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::absence::Absence;
-use super::cache::{Before, FlushNumber, FrozenRow, SlotId, TableCache};
+use super::cache::{Before, FlushNumber, FrozenRows, SlotId, TableCache};
 use super::order::Order;
 use super::shape::Shape;
 use crate::read_model::ReadModelError;
@@ -142,7 +142,7 @@ impl Table {
     }
 
     /// Hands the changed rows to the writer.
-    pub(super) fn freeze(&mut self, flush: FlushNumber) -> Vec<FrozenRow> {
+    pub(super) fn freeze(&mut self, flush: FlushNumber) -> FrozenRows {
         // As long as every row is known here, nobody else knows who holds a value.
         if !self.cache.is_complete() {
             self.frozen_owners = std::mem::take(&mut self.owners);

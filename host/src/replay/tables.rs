@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use retell_contract::manifest::Manifest;
 
-use super::cache::{Before, FlushNumber};
-use super::changes::{Change, Changes, MergeError, unpack};
+use super::cache::{Before, FlushNumber, KEYS_AHEAD};
+use super::changes::{Change, Changes, MergeError, Packed};
 use super::shape::Shape;
 use super::table::{Table, UniqueValue};
 use super::writer::{Frozen, FrozenTable};
@@ -136,11 +136,19 @@ impl Tables {
         let changes = Changes::check(changes, self.all.len(), events)?;
         // Only a duplicate can stop it half way, or a row that is none in a table that is scanned.
         let may_fail = self.has_unique || self.all.iter().any(Table::is_ordered);
-        for change in changes.iter() {
-            if may_fail {
-                self.change_for_now(&change)?;
-            } else {
-                self.all[usize::from(change.table)].change(change.key, change.row)?;
+        let mut next = 0;
+        while next < changes.len() {
+            let table = usize::from(changes.get(next).table);
+            let same_table = changes.same_table(next, KEYS_AHEAD);
+            let keys = same_table.clone().map(|number| changes.get(number).key);
+            self.all[table].cache.look_ahead(keys);
+            next = same_table.end;
+            for change in same_table.map(|number| changes.get(number)) {
+                if may_fail {
+                    self.change_for_now(&change)?;
+                } else {
+                    self.all[table].change(change.key, change.row)?;
+                }
             }
         }
         self.journal.clear();
@@ -307,13 +315,20 @@ impl RowSource for Tables {
         key_ends: &[u32],
     ) -> Result<PackedRows, RowSourceError> {
         let table = self.known_table(table)?;
-        let keys =
-            unpack(keys, key_ends).ok_or_else(|| broken("the ends of the keys make no sense"))?;
+        let keys = Packed::check(keys, key_ends)
+            .ok_or_else(|| broken("the ends of the keys make no sense"))?
+            .as_keys()
+            .map_err(broken)?;
         let mut packed = PackedRows {
             row_ends: Vec::with_capacity(keys.len()),
             rows: Vec::new(),
         };
-        for (number, key) in keys.iter().enumerate() {
+        let keys_from = |first: usize| (first..keys.len()).map(|number| keys.get(number));
+        for (number, key) in keys_from(0).enumerate() {
+            if number % KEYS_AHEAD == 0 {
+                let next = keys_from(number).take(KEYS_AHEAD);
+                self.all[table].cache.look_ahead(next);
+            }
             if let Some(row) = self.all[table].cache.get(key) {
                 push_packed(&mut packed, row.unwrap_or_default())?;
                 continue;
@@ -324,7 +339,8 @@ impl RowSource for Tables {
                 continue;
             }
             // With the first one that is missing come all that are.
-            self.fetch(table, &keys[number..]).map_err(sort_error)?;
+            let rest: Vec<&[u8]> = keys_from(number).collect();
+            self.fetch(table, &rest).map_err(sort_error)?;
             let row = self.all[table].cache.get(key).flatten();
             push_packed(&mut packed, row.unwrap_or_default())?;
         }

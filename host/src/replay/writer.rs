@@ -5,19 +5,16 @@
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
-use super::cache::{FlushNumber, FrozenRow};
+use super::cache::{FlushNumber, FrozenRows};
 use super::priority::Priority;
 use super::shape::Shape;
 use super::tables::SharedModel;
 use crate::crash_point::{self, CrashPoint};
-use crate::key_prefix;
 use crate::read_model::journal::JournalEntry;
 use crate::read_model::{self, Checkpoint, ReadModel, ReadModelError, RowChange};
 
 /// Rows written between two looks at whether somebody more urgent waits.
 const ROWS_PER_TURN: usize = 4_096;
-/// Fewer rows are sorted without the help of another thread.
-const ROWS_SORTED_ALONE: usize = 32_768;
 
 /// What changed since the flush before, in the writer's hands.
 #[derive(Debug)]
@@ -31,7 +28,7 @@ pub(super) struct Frozen {
 pub(super) struct FrozenTable {
     pub(super) number: u16,
     pub(super) shape: Arc<Shape>,
-    pub(super) rows: Vec<FrozenRow>,
+    pub(super) rows: FrozenRows,
 }
 
 /// What a flush reached.
@@ -133,7 +130,7 @@ fn write(
     give_way: &(dyn Fn() + Sync),
 ) -> Result<Written, ReadModelError> {
     for table in &mut flush.frozen.tables {
-        sort(&mut table.rows);
+        table.rows.sort();
     }
     let mut model = model.lock().unwrap_or_else(PoisonError::into_inner);
     let written = write_all(&mut **model, &flush, rewrite_bytes_min, may_wait, give_way);
@@ -172,51 +169,10 @@ fn write_all(
     Ok(())
 }
 
-/// Sorts by key, the one half beside the other where there are many.
-fn sort(rows: &mut Vec<FrozenRow>) {
-    if rows.len() < ROWS_SORTED_ALONE {
-        let sorted = with_first_bytes(std::mem::take(rows));
-        rows.extend(sorted.into_iter().map(|(_, row)| row));
-        return;
-    }
-    let others = rows.split_off(rows.len() / 2);
-    let some = std::mem::take(rows);
-    let (some, others) = std::thread::scope(|scope| {
-        let others = scope.spawn(|| with_first_bytes(others));
-        let some = with_first_bytes(some);
-        let others = others.join();
-        (
-            some,
-            others.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-        )
-    });
-    rows.reserve_exact(some.len() + others.len());
-    let mut others = others.into_iter().peekable();
-    for row in some {
-        while let Some((_, before)) = others.next_if(|other| order(other, &row).is_lt()) {
-            rows.push(before);
-        }
-        rows.push(row.1);
-    }
-    rows.extend(others.map(|(_, row)| row));
-}
-
-fn with_first_bytes(rows: Vec<FrozenRow>) -> Vec<(u128, FrozenRow)> {
-    let rows = rows.into_iter();
-    let mut rows: Vec<_> = rows.map(|row| (key_prefix::of(row.key()), row)).collect();
-    rows.sort_unstable_by(order);
-    rows
-}
-
-fn order((first, a): &(u128, FrozenRow), (second, b): &(u128, FrozenRow)) -> std::cmp::Ordering {
-    first.cmp(second).then_with(|| a.key().cmp(b.key()))
-}
-
 impl Frozen {
     /// Of all keys and rows.
     fn bytes(&self) -> usize {
-        let rows = self.tables.iter().flat_map(|table| &table.rows);
-        rows.map(FrozenRow::bytes).sum()
+        self.tables.iter().map(|table| table.rows.bytes()).sum()
     }
 }
 
@@ -229,11 +185,11 @@ impl Flush {
         give_way: &'a (dyn Fn() + Sync),
     ) -> read_model::Flush<'a> {
         let tables = self.frozen.tables.iter().map(|table| {
-            let changes = table.rows.iter().enumerate().map(move |(number, row)| {
+            let changes = table.changes().enumerate().map(|(number, change)| {
                 if number % ROWS_PER_TURN == 0 {
                     give_way();
                 }
-                table.change(row)
+                change
             });
             (table.number, Box::new(changes) as read_model::Changes<'a>)
         });
@@ -250,13 +206,14 @@ impl Flush {
 }
 
 impl FrozenTable {
-    fn change<'a>(&self, row: &'a FrozenRow) -> RowChange<'a> {
-        RowChange {
+    /// All changes, in the order of their keys.
+    fn changes(&self) -> impl Iterator<Item = RowChange<'_>> {
+        self.rows.iter().map(|change| RowChange {
             table: self.number,
-            key: row.key(),
-            row: row.row(),
-            fresh: row.fresh,
-        }
+            key: change.key,
+            row: change.row,
+            fresh: change.fresh,
+        })
     }
 }
 
@@ -271,66 +228,20 @@ fn write_table(
     } else {
         ROWS_PER_TURN
     };
+    let mut rest = table.changes();
     let mut changes = Vec::with_capacity(turn.min(table.rows.len()));
-    for rows in table.rows.chunks(turn) {
+    loop {
         changes.clear();
-        for row in rows {
-            if let Some(bytes) = row.row() {
-                table.shape.check_key(row.key(), bytes)?;
+        changes.extend(rest.by_ref().take(turn));
+        if changes.is_empty() {
+            return Ok(());
+        }
+        for change in &changes {
+            if let Some(bytes) = change.row {
+                table.shape.check_key(change.key, bytes)?;
             }
-            changes.push(table.change(row));
         }
         model.write(&changes)?;
         give_way();
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::replay::absence::Absence;
-    use crate::replay::cache::TableCache;
-
-    #[test]
-    fn rows_are_sorted_by_their_whole_keys() {
-        let mut cache = TableCache::new(Absence::new(true));
-        let long = |last: u8| [[7; 20].as_slice(), &[last]].concat();
-        let mut keys = vec![
-            long(2),
-            vec![],
-            vec![7; 20],
-            vec![7; 16],
-            vec![0],
-            long(1),
-            vec![0, 0],
-            vec![255],
-        ];
-        for key in &keys {
-            cache.change(key, Some(b"row"));
-        }
-        let mut rows = cache.freeze(1);
-        sort(&mut rows);
-        keys.sort();
-        let sorted: Vec<&[u8]> = rows.iter().map(FrozenRow::key).collect();
-        assert_eq!(sorted, keys);
-    }
-
-    #[test]
-    fn many_rows_are_sorted_by_two() {
-        let count = 3 * ROWS_SORTED_ALONE;
-        let mut cache = TableCache::new(Absence::new(true));
-        for number in 0..count {
-            let key = (number * 7_919 % count).to_be_bytes();
-            cache.change(&key, Some(b"row"));
-        }
-        let mut rows = cache.freeze(1);
-        sort(&mut rows);
-        assert_eq!(rows.len(), count);
-        assert!(
-            rows.iter()
-                .zip(0..count)
-                .all(|(row, n)| row.key() == n.to_be_bytes())
-        );
     }
 }

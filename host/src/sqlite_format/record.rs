@@ -139,6 +139,7 @@ impl RecordWriter {
         self.values.clear();
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, value: ValueRef<'_>) {
         match value {
             ValueRef::Null => self.types.push(0),

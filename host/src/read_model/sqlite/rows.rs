@@ -139,6 +139,7 @@ pub(super) fn take_stored(
 }
 
 /// Adds a value to a record, as it is stored.
+#[inline]
 pub(super) fn push_stored(record: &mut RecordWriter, value: ValueRef<'_>) {
     match value {
         ValueRef::Null => record.push(SqlRef::Null),

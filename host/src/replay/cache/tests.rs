@@ -11,13 +11,16 @@ fn cache() -> TableCache {
 /// Key, row, and whether it is new.
 type Row<'a> = (&'a [u8], Option<&'a [u8]>, bool);
 
-fn rows(frozen: &[FrozenRow]) -> Vec<Row<'_>> {
-    let mut rows: Vec<_> = frozen
-        .iter()
-        .map(|it| (it.key(), it.row(), it.fresh))
-        .collect();
-    rows.sort();
-    rows
+fn rows(frozen: &mut FrozenRows) -> Vec<Row<'_>> {
+    frozen.sort();
+    let rows = frozen.iter().map(|it| (it.key, it.row, it.fresh));
+    rows.collect()
+}
+
+type OwnedRow = (Vec<u8>, Option<Vec<u8>>, bool);
+
+fn owned((key, row, is_new): Row<'_>) -> OwnedRow {
+    (key.to_vec(), row.map(<[u8]>::to_vec), is_new)
 }
 
 #[test]
@@ -35,27 +38,30 @@ fn a_flush_gets_each_change_once_and_knows_what_is_new() {
     cache.remember(b"a", Some(b"stale"));
     assert_eq!(cache.get(b"a"), Some(Some(&b"new"[..])));
     assert_eq!(cache.get(b"d"), Some(None));
-    let frozen = cache.freeze(1);
+    let mut frozen = cache.freeze(1);
     let expected: [Row<'_>; 3] = [
         (b"a", Some(b"new"), false),
         (b"b", Some(b"fresh"), true),
         (b"c", Some(b"perhaps there"), false),
     ];
-    assert_eq!(rows(&frozen), expected);
+    assert_eq!(rows(&mut frozen), expected);
     assert_eq!(cache.dirty_bytes(), 0);
     assert_eq!(cache.freeze(2).len(), 0);
     cache.change(b"b", None);
-    let removed = cache.freeze(3);
-    assert_eq!(rows(&removed), [(&b"b"[..], None, false)]);
+    let mut removed = cache.freeze(3);
+    assert_eq!(rows(&mut removed), [(&b"b"[..], None, false)]);
 }
 
 #[test]
 fn the_writer_keeps_the_row_it_was_given() {
     let mut cache = cache();
     cache.change(b"key", Some(b"first"));
-    let frozen = cache.freeze(1);
+    let mut frozen = cache.freeze(1);
     cache.change(b"key", Some(b"other"));
-    assert_eq!(frozen[0].row(), Some(&b"first"[..]));
+    assert_eq!(
+        rows(&mut frozen),
+        [(&b"key"[..], Some(&b"first"[..]), true)]
+    );
     assert_eq!(cache.get(b"key"), Some(Some(&b"other"[..])));
 }
 
@@ -113,7 +119,7 @@ proptest! {
         let mut cache = cache();
         let mut truth: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
         let mut table = truth.clone();
-        let mut writer: Option<Vec<FrozenRow>> = None;
+        let mut writer: Option<(FrozenRows, Vec<OwnedRow>)> = None;
         let mut flushes = 0;
         for step in steps {
             match step {
@@ -137,15 +143,19 @@ proptest! {
                 }
                 Step::Freeze if writer.is_none() => {
                     flushes += 1;
-                    writer = Some(cache.freeze(flushes));
+                    let mut frozen = cache.freeze(flushes);
+                    let all = rows(&mut frozen).into_iter().map(owned).collect();
+                    writer = Some((frozen, all));
                 }
-                Step::Commit => if let Some(frozen) = writer.take() {
-                    for it in &frozen {
-                        let was_there = match it.row() {
-                            Some(row) => table.insert(it.key().to_vec(), row.to_vec()).is_some(),
-                            None => table.remove(it.key()).is_some(),
+                Step::Commit => if let Some((mut frozen, all)) = writer.take() {
+                    let still: Vec<_> = rows(&mut frozen).into_iter().map(owned).collect();
+                    prop_assert_eq!(&still, &all, "the writer keeps what it was given");
+                    for (key, row, is_new) in all {
+                        let was_there = match row {
+                            Some(row) => table.insert(key.clone(), row).is_some(),
+                            None => table.remove(&key).is_some(),
                         };
-                        prop_assert!(!(it.fresh && was_there), "{:?} is not new", it.key());
+                        prop_assert!(!(is_new && was_there), "{key:?} is not new");
                     }
                     cache.committed(flushes);
                 },
@@ -159,8 +169,9 @@ proptest! {
                     None => prop_assert_eq!(table.get(&key(at)).map(Vec::as_slice), expected),
                 }
             }
-            let known: usize = cache.slots.iter().flatten().map(Slot::cost).sum();
-            let dirty = cache.slots.iter().flatten().filter(|slot| slot.dirty);
+            let slots = || cache.slots.iter().map(|(_, slot)| slot);
+            let known: usize = slots().map(Slot::cost).sum();
+            let dirty = slots().filter(|slot| slot.dirty);
             prop_assert_eq!(cache.bytes(), known);
             prop_assert_eq!(cache.dirty_bytes(), dirty.map(Slot::cost).sum::<usize>());
         }

@@ -187,8 +187,8 @@ fn scan_all(tables: &mut Tables, index: u16, prefix: &[u8], page: u32) -> Vec<Ve
         let packed = tables
             .scan(PLAIN, index, prefix, after.as_deref(), page)
             .expect("scannable");
-        let rows = unpack(&packed.rows, &packed.row_ends).expect("packed soundly");
-        for row in &rows {
+        let rows = Packed::check(&packed.rows, &packed.row_ends).expect("packed soundly");
+        for row in (0..rows.len()).map(|number| rows.get(number)) {
             let columns = [(ColumnType::Integer, false), (ColumnType::Text, true)];
             let own = retell_contract::key_of_row(row, &columns, &[0]).expect("a row");
             let mut place = if index == KEY_INDEX {
@@ -416,4 +416,37 @@ fn a_row_under_a_foreign_key_is_the_modules_fault() {
     set.rows = row(2, None);
     bench.tables.merge(&set, 10).expect("its packing is sound");
     assert!(bench.flush().expect_err("refused").is_the_modules_fault());
+}
+
+#[test]
+fn a_key_that_is_too_long_is_the_modules_fault() {
+    let mut tables = Bench::new(1 << 20).tables;
+    let key = vec![0; 70_000];
+    let asked = tables.get_many(PLAIN, &key, &[70_000]);
+    let Err(RowSourceError::Contract { message }) = asked else {
+        panic!("{asked:?}");
+    };
+    assert_eq!(
+        message,
+        "a key takes 70000 bytes, and at most 1024 are allowed"
+    );
+    let changes = ChangeSet {
+        events: vec![0],
+        tables: vec![PLAIN],
+        kinds: vec![0],
+        key_ends: vec![70_000],
+        keys: key,
+        row_ends: vec![1],
+        rows: vec![0],
+    };
+    tables.begin_call(1);
+    let merged = tables.merge(&changes, 1);
+    assert!(
+        matches!(merged, Err(MergeError::Contract { .. })),
+        "{merged:?}"
+    );
+    assert!(matches!(
+        tables.stage(changes),
+        Err(RowSourceError::Contract { .. })
+    ));
 }
