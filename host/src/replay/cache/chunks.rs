@@ -1,9 +1,9 @@
 //! Where a table's keys and rows lie: end to end in chunks, so that a new row costs a copy and no
 //! allocation, and forgetting all of them costs next to nothing.
 //!
-//! Bytes that nobody needs any more stay until half of their chunk is such; then what is left of it
-//! moves. So chunks take at most twice what is in them, and each byte is moved once on average. A
-//! chunk that the writer has a share in is not written any more until the writer is done with it.
+//! Bytes that nobody needs any more stay until more than half of their chunk is such; then what is left
+//! of it moves. So chunks take at most twice what is in them, and no more is moved than was given up.
+//! A chunk that the writer has a share in is not written any more until the writer is done with it.
 
 use std::sync::Arc;
 
@@ -125,17 +125,18 @@ impl Chunks {
     /// added anew, and then it is to be [dropped](Self::drop).
     #[inline]
     pub(super) fn take_sparse(&mut self) -> Option<Sparse> {
-        let number = self.sparse.pop()?;
-        // It may have been listed twice.
-        if !self.is_sparse(number) {
-            return self.take_sparse();
+        while let Some(number) = self.sparse.pop() {
+            // It may have been listed twice.
+            if self.is_sparse(number) {
+                let chunk = std::mem::take(&mut self.all[number as usize]);
+                self.live_bytes -= chunk.live_bytes;
+                return Some(Sparse {
+                    number,
+                    content: chunk.content,
+                });
+            }
         }
-        let chunk = std::mem::take(&mut self.all[number as usize]);
-        self.live_bytes -= chunk.live_bytes;
-        Some(Sparse {
-            number,
-            content: chunk.content,
-        })
+        None
     }
 
     /// Nothing is at a place in this chunk any more.

@@ -119,6 +119,8 @@ impl KeyMap {
     }
 
     fn grow(&mut self) {
+        // Written now: pages that are zero by themselves and are looked at before they are written
+        // would be made twice.
         let twice = vec![Entry::EMPTY; self.entries.len() * 2];
         let old = std::mem::replace(&mut self.entries, twice);
         for entry in old {
