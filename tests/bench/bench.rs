@@ -33,6 +33,7 @@ use workloads::{FOLDS, Fold, HOT, SPARSE_TARGET};
 const EVENTS: u64 = 1_000_000;
 const EVENTS_LARGE: u64 = 10_000_000;
 const EVENTS_IMPORTED: u64 = 200_000;
+const EVENTS_BEFORE_APPENDS: u64 = 100_000;
 const REPETITIONS: usize = 5;
 const REPETITIONS_LARGE: usize = 3;
 /// The large log, and a read model beside it.
@@ -230,12 +231,12 @@ fn run_live(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
 }
 
 fn run_appends(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
-    let [ours, raw] = appending::appends(bench, 20_000, 50)?;
+    let [ours, raw] = appending::appends(bench, EVENTS_BEFORE_APPENDS, 50)?;
     report.times("appends", &ours);
     report.against("appends", &ours, &raw, Some(0.1));
     report.note(format!(
         "appends: one event, from {} callers at once, each synced to disk when it returns, beside raw \
-         inserts in a transaction each.",
+         inserts in a transaction each, on logs of 100,000 events.",
         appending::APPENDERS
     ));
     Ok(())

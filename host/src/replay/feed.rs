@@ -185,7 +185,9 @@ impl Subscription {
         loop {
             match members.next(self.member, up_to) {
                 Next::Window(window) => {
-                    shared.work.notify_one();
+                    if members.needs_reader() {
+                        shared.work.notify_one();
+                    }
                     return Some(window);
                 }
                 Next::Nothing => return None,

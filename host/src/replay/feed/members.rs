@@ -1,5 +1,11 @@
 //! Who reads along, how far each one is, and which window is to be read next. Pure bookkeeping: no
 //! thread, no log.
+//!
+//! Threads that outnumber the cores must not wait for each other, now for an empty queue and now for a
+//! full one, while a core is idle (measured: a fifth of a replay). So queues are long, for more
+//! windows than a thread reads before the system lets another one run; one that was full is filled
+//! again only once half of it is gone; and a member that has plenty keeps a core for itself, which
+//! the readers leave to it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar};
@@ -13,13 +19,16 @@ use crate::replay::parsers::Asks;
 /// Two members at most this many positions apart are brought together: the hindmost is served first
 /// until it has caught up.
 const MEETING_DISTANCE: u64 = 65_536;
+/// With so many windows in its queue a member has plenty.
+const PLENTY: usize = limits::FEED_QUEUE_WINDOWS_MAX / 4;
 
 /// See the module's documentation.
 pub(super) struct Members {
     all: BTreeMap<u64, Member>,
     last_id: u64,
-    /// How many windows are read ahead for one member.
-    ahead: usize,
+    /// Threads that read, and how many of them do so just now.
+    threads: usize,
+    reading: usize,
     plans: Vec<Arc<Plan>>,
     last_plan: u64,
     closing: bool,
@@ -34,6 +43,8 @@ struct Member {
     queue: VecDeque<Queued>,
     /// Memory of the windows that wait to be fetched, in bytes.
     bytes: usize,
+    /// Its queue was full and is still more than half full.
+    is_sated: bool,
     ready: Arc<Condvar>,
 }
 
@@ -63,8 +74,8 @@ impl Members {
         Self {
             all: BTreeMap::new(),
             last_id: 0,
-            // One being read by each thread, one ready for the next, and one to spare.
-            ahead: threads * 2 + 1,
+            threads,
+            reading: 0,
             plans: Vec::new(),
             last_plan: 0,
             closing: false,
@@ -86,6 +97,7 @@ impl Members {
             limit: after,
             queue: VecDeque::new(),
             bytes: 0,
+            is_sated: false,
             ready,
         };
         self.all.insert(self.last_id, member);
@@ -121,15 +133,24 @@ impl Members {
             Some(Queued { window, .. }) => {
                 let window = window.expect("looked at just above");
                 member.bytes -= window.bytes();
+                member.is_sated &= !member.is_half_empty();
                 Next::Window(window)
             }
             None => Next::Wait,
         }
     }
 
+    /// Whether a reader that waits is needed. One that is at work goes on for longer.
+    pub(super) fn needs_reader(&self) -> bool {
+        self.reading < self.readers_wanted(PLENTY / 2) && self.hungriest().is_some()
+    }
+
     /// Claims the next window for the member that needs one most, and for all that are at the same
-    /// place.
+    /// place. Call [`end_claim`](Self::end_claim) when it was read.
     pub(super) fn claim(&mut self, settings: &FeedSettings) -> Option<Claim> {
+        if self.reading >= self.readers_wanted(PLENTY) {
+            return None;
+        }
         let first = self.hungriest()?;
         let after = self.all[&first].claimed;
         let together: Vec<u64> = self
@@ -147,8 +168,15 @@ impl Members {
             let member = self.all.get_mut(&id).expect("listed just above");
             member.claimed = end;
             member.queue.push_back(Queued { end, window: None });
+            member.is_sated |= member.is_full();
         }
+        self.reading += 1;
         Some(Claim { plan, after, end })
+    }
+
+    /// A reader is done with a window that it claimed.
+    pub(super) fn end_claim(&mut self) {
+        self.reading -= 1;
     }
 
     /// Puts a window that was read into a member's queue, unless the member has left.
@@ -160,6 +188,7 @@ impl Members {
             .queue
             .partition_point(|queued| queued.end < window.end);
         member.bytes += window.bytes();
+        member.is_sated |= member.is_full();
         member.queue[place].window = Some(window);
         if place == 0 {
             member.ready.notify_one();
@@ -172,8 +201,7 @@ impl Members {
         let mut hungry: Vec<(u64, &Member)> = self
             .all
             .iter()
-            .filter(|(_, member)| member.claimed < member.limit)
-            .filter(|(_, member)| member.queue.len() < self.ahead && member.has_room())
+            .filter(|(_, member)| member.claimed < member.limit && !member.is_sated)
             .map(|(id, member)| (*id, member))
             .collect();
         hungry.sort_by_key(|(_, member)| member.claimed);
@@ -185,6 +213,12 @@ impl Members {
         });
         let need = |(_, member): &&(u64, &Member)| (!member.urgent, member.queue.len());
         hungry.iter().min_by_key(need).map(|(id, _)| *id)
+    }
+
+    /// A core for each member that has so many windows to go on with, and the rest for readers.
+    fn readers_wanted(&self, plenty: usize) -> usize {
+        let busy = self.all.values().filter(|it| it.queue.len() >= plenty);
+        self.threads.saturating_sub(busy.count()).max(1)
     }
 
     fn plan_for(&mut self, together: &[u64]) -> Arc<Plan> {
@@ -204,6 +238,15 @@ impl Members {
 impl Member {
     fn has_room(&self) -> bool {
         self.bytes < limits::FEED_QUEUE_BYTES_MAX
+    }
+
+    fn is_full(&self) -> bool {
+        !self.has_room() || self.queue.len() >= limits::FEED_QUEUE_WINDOWS_MAX
+    }
+
+    fn is_half_empty(&self) -> bool {
+        self.bytes <= limits::FEED_QUEUE_BYTES_MAX / 2
+            && self.queue.len() <= limits::FEED_QUEUE_WINDOWS_MAX / 2
     }
 }
 

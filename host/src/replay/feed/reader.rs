@@ -42,6 +42,7 @@ pub(super) fn run(shared: &Shared) {
             }
         };
         let mut members = shared.members();
+        members.end_claim();
         for &member in &claim.plan.members {
             let read = windows.next().flatten();
             let end = claim.end;

@@ -18,9 +18,10 @@ fn join(members: &mut Members, after: Position, limit: Position) -> u64 {
     member
 }
 
-/// Who got the window, and where it is.
+/// Who got the window, and where it is. The reader is free again at once.
 fn claim(members: &mut Members) -> Option<(Vec<u64>, Position, Position)> {
     let claim = members.claim(&SETTINGS)?;
+    members.end_claim();
     Some((claim.plan.members.clone(), claim.after, claim.end))
 }
 
@@ -69,11 +70,59 @@ fn windows_come_in_order_though_they_are_read_in_any() {
 }
 
 #[test]
-fn no_more_is_read_ahead_than_the_threads_need() {
+fn a_queue_that_was_full_is_filled_again_once_half_of_it_is_gone() {
+    let windows_max = limits::FEED_QUEUE_WINDOWS_MAX;
+    let bytes_max = limits::FEED_QUEUE_BYTES_MAX;
+    for (bytes, full) in [(1, windows_max), (bytes_max / 16, 16)] {
+        let mut members = Members::new(2);
+        let one = join(&mut members, 0, Position::MAX);
+        let fill = |members: &mut Members| {
+            let mut claims = 0;
+            while let Some((_, _, end)) = claim(members) {
+                members.deliver(one, window(end, bytes));
+                claims += 1;
+            }
+            claims
+        };
+        assert_eq!(fill(&mut members), full);
+        for _ in 1..full / 2 {
+            fetch(&mut members, one, Position::MAX).expect("the queue is full");
+            assert!(!members.needs_reader());
+        }
+        fetch(&mut members, one, Position::MAX).expect("half of it is there");
+        assert!(members.needs_reader());
+        assert_eq!(fill(&mut members), full / 2);
+    }
+}
+
+#[test]
+fn a_member_that_has_plenty_keeps_a_core() {
     let mut members = Members::new(2);
-    join(&mut members, 0, Position::MAX);
-    let claims = std::iter::from_fn(|| claim(&mut members)).take(100);
-    assert_eq!(claims.count(), 5);
+    let one = join(&mut members, 0, Position::MAX);
+    for _ in 0..2 {
+        assert!(members.needs_reader());
+        members.claim(&SETTINGS).expect("both may read");
+    }
+    assert!(members.claim(&SETTINGS).is_none(), "there is no third");
+    members.end_claim();
+    while members.all[&one].queue.len() < PLENTY {
+        members.claim(&SETTINGS).expect("it has not plenty");
+        members.end_claim();
+    }
+    assert!(members.claim(&SETTINGS).is_none(), "one is enough");
+    members.end_claim();
+    members.claim(&SETTINGS).expect("one still reads");
+
+    // Who waits is called later than who reads stops.
+    let queued: Vec<Position> = members.all[&one].queue.iter().map(|it| it.end).collect();
+    for end in queued {
+        members.deliver(one, window(end, 1));
+    }
+    while members.all[&one].queue.len() >= PLENTY / 2 {
+        assert!(!members.needs_reader());
+        fetch(&mut members, one, Position::MAX).expect("it was delivered");
+    }
+    assert!(members.needs_reader());
 }
 
 #[test]
