@@ -81,16 +81,6 @@ impl From<Column> for Cells {
 const OTHER_TYPE: &str = "the host sends the types that the manifest asks for";
 
 impl Cells {
-    /// How many rows there are.
-    pub(crate) fn len(&self) -> usize {
-        match &self.values {
-            CellValues::Booleans(values) => values.len(),
-            CellValues::Integers(values) => values.len(),
-            CellValues::Reals(values) => values.len(),
-            CellValues::Texts(texts) => texts.ends.len(),
-        }
-    }
-
     pub(crate) fn missing(&self, row: usize) -> bool {
         self.present.as_ref().is_some_and(|bits| !bit(bits, row))
     }

@@ -11,9 +11,11 @@ use hashbrown::HashTable;
 
 use crate::changes::{ChangeSet, end};
 use crate::db::{Host, read_row};
-use crate::hash::hash_bytes;
+use crate::hash::{hash_bytes, same_bytes};
 use crate::table::Table;
 
+/// The number that no entry has.
+pub(crate) const NO_ENTRY: u32 = u32::MAX;
 /// Rows that are fetched with one call: a call has a limit of bytes, and rows can be long.
 const ROWS_AT_ONCE: usize = 128;
 
@@ -34,6 +36,8 @@ pub(crate) struct Cache<T> {
     log: ChangeSet,
     /// Entries whose rows are still to be fetched.
     wanted: Vec<u32>,
+    /// By event: the entry whose key it probably asks for, or none. Empty if nothing is known.
+    hinted: Vec<u32>,
 }
 
 struct Entry<T> {
@@ -43,6 +47,13 @@ struct Entry<T> {
     row: Option<T>,
     /// The last event that changed the row since the last hand-over.
     changed_by: Option<u32>,
+}
+
+impl<T> Entry<T> {
+    /// `keys`: of all entries.
+    fn key<'k>(&self, keys: &'k [u8]) -> &'k [u8] {
+        &keys[self.key_start as usize..self.key_end as usize]
+    }
 }
 
 /// The place of an entry, good as long as the cache.
@@ -61,6 +72,7 @@ impl<T: Table> Cache<T> {
             changed: Vec::new(),
             log: ChangeSet::default(),
             wanted: Vec::new(),
+            hinted: Vec::new(),
         }
     }
 
@@ -77,8 +89,24 @@ impl<T: Table> Cache<T> {
         self.entries[place.0].row = row;
     }
 
-    /// Finds the entry of a key, or makes one with what `row` says.
-    pub(crate) fn find_or_insert(&mut self, key: &[u8], row: impl FnOnce() -> Option<T>) -> Place {
+    /// Finds the entry of a key that an event asks for, or makes one with what `row` says.
+    #[inline]
+    pub(crate) fn find_or_insert(
+        &mut self,
+        event: u32,
+        key: &[u8],
+        row: impl FnOnce() -> Option<T>,
+    ) -> Place {
+        if let Some(&at) = self.hinted.get(event as usize)
+            && at != NO_ENTRY
+            && same_bytes(self.key(at), key)
+        {
+            return Place(at as usize);
+        }
+        self.find_or_make(key, row)
+    }
+
+    fn find_or_make(&mut self, key: &[u8], row: impl FnOnce() -> Option<T>) -> Place {
         let hash = hash_bytes(key);
         if let Some(place) = self.find_hashed(hash, key) {
             return place;
@@ -108,7 +136,7 @@ impl<T: Table> Cache<T> {
     pub(crate) fn changed(&mut self, place: Place, event: u32) {
         let entry = &mut self.entries[place.0];
         if T::UNIQUE {
-            let key = &self.keys[entry.key_start as usize..entry.key_end as usize];
+            let key = entry.key(&self.keys);
             let write = entry
                 .row
                 .as_ref()
@@ -129,18 +157,23 @@ impl<T: Table> Cache<T> {
 
     fn find_hashed(&self, hash: u64, key: &[u8]) -> Option<Place> {
         let found = self.places.find(hash, |&at| {
-            let entry = &self.entries[at as usize];
-            entry.hash == hash
-                && &self.keys[entry.key_start as usize..entry.key_end as usize] == key
+            self.entries[at as usize].hash == hash && same_bytes(self.key(at), key)
         });
         found.map(|&at| Place(at as usize))
+    }
+
+    fn key(&self, at: u32) -> &[u8] {
+        self.entries[at as usize].key(&self.keys)
     }
 }
 
 /// A cache whose table is known by its number only.
 pub(crate) trait AnyCache: Any {
-    /// Makes an entry for the key, to be filled by [`fetch_wanted`](Self::fetch_wanted).
-    fn want(&mut self, key: &[u8]);
+    /// Makes an entry for the key, to be filled by [`fetch_wanted`](Self::fetch_wanted); says which.
+    fn want(&mut self, key: &[u8]) -> u32;
+
+    /// Takes note, by event, of the entry whose key it probably asks for.
+    fn hint(&mut self, entries: Vec<u32>);
 
     /// Fills the entries that were made for it, with few calls.
     fn fetch_wanted(&mut self, host: &mut dyn Host);
@@ -150,13 +183,18 @@ pub(crate) trait AnyCache: Any {
 }
 
 impl<T: Table> AnyCache for Cache<T> {
-    fn want(&mut self, key: &[u8]) {
+    fn want(&mut self, key: &[u8]) -> u32 {
         let known = self.entries.len();
-        let Place(place) = self.find_or_insert(key, || None);
+        let Place(place) = self.find_or_make(key, || None);
+        let number = u32::try_from(place).expect("checked when it was inserted");
         if place == known {
-            let number = u32::try_from(place).expect("checked when it was inserted");
             self.wanted.push(number);
         }
+        number
+    }
+
+    fn hint(&mut self, entries: Vec<u32>) {
+        self.hinted = entries;
     }
 
     fn fetch_wanted(&mut self, host: &mut dyn Host) {
@@ -164,9 +202,7 @@ impl<T: Table> AnyCache for Cache<T> {
         for wanted in wanted.chunks(ROWS_AT_ONCE) {
             let (mut keys, mut ends) = (Vec::new(), Vec::new());
             for &at in wanted {
-                let entry = &self.entries[at as usize];
-                let key = &self.keys[entry.key_start as usize..entry.key_end as usize];
-                keys.extend_from_slice(key);
+                keys.extend_from_slice(self.key(at));
                 ends.push(end(&keys));
             }
             let packed = host.get_many(self.table, &keys, &ends);
@@ -185,7 +221,7 @@ impl<T: Table> AnyCache for Cache<T> {
                 .changed_by
                 .take()
                 .expect("a changed entry knows its event");
-            let key = &self.keys[entry.key_start as usize..entry.key_end as usize];
+            let key = entry.key(&self.keys);
             let write = entry
                 .row
                 .as_ref()

@@ -76,8 +76,9 @@ struct TableSlot {
 impl Db<'_> {
     /// The row with this key.
     pub fn get<T: Table>(&mut self, key: T::Key<'_>) -> Result<Option<&T>> {
+        let event = self.event;
         let (cache, mut rest) = self.cache::<T>()?;
-        let place = rest.load(cache, key)?;
+        let place = rest.load(cache, event, key)?;
         Ok(cache.row(place))
     }
 
@@ -93,7 +94,7 @@ impl Db<'_> {
         let (cache, rest) = self.cache::<T>()?;
         rest.key.clear();
         row.push_own_key(rest.key);
-        let place = cache.find_or_insert(rest.key, || None);
+        let place = cache.find_or_insert(event, rest.key, || None);
         cache.set(place, Some(row));
         cache.changed(place, event);
         Ok(())
@@ -119,7 +120,7 @@ impl Db<'_> {
     ) -> Result<bool> {
         let event = self.event;
         let (cache, mut rest) = self.cache::<T>()?;
-        let place = rest.load(cache, key)?;
+        let place = rest.load(cache, event, key)?;
         let Some(row) = cache.row_mut(place) else {
             return Ok(false);
         };
@@ -154,7 +155,7 @@ impl Db<'_> {
     ) -> Result<()> {
         let event = self.event;
         let (cache, mut rest) = self.cache::<T>()?;
-        let place = rest.load(cache, key)?;
+        let place = rest.load(cache, event, key)?;
         let row = cache.row_mut(place).get_or_insert_with(insert);
         change(row);
         let changed = check_changed(row, key);
@@ -169,7 +170,7 @@ impl Db<'_> {
         let event = self.event;
         let (cache, mut rest) = self.cache::<T>()?;
         rest.encode::<T>(key)?;
-        let place = cache.find_or_insert(rest.key, || None);
+        let place = cache.find_or_insert(event, rest.key, || None);
         cache.set(place, None);
         cache.changed(place, event);
         Ok(())
@@ -249,7 +250,7 @@ impl Db<'_> {
             if key_after != *rest.key {
                 return Err(key_changed::<T>());
             }
-            let place = cache.find_or_insert(rest.key, || None);
+            let place = cache.find_or_insert(event, rest.key, || None);
             cache.set(place, Some(row));
             cache.changed(place, event);
         }
@@ -301,11 +302,16 @@ struct Rest<'a> {
 
 impl Rest<'_> {
     /// Fetches the row unless the batch has touched it already.
-    fn load<T: Table>(&mut self, cache: &mut Cache<T>, key: T::Key<'_>) -> Result<Place> {
+    fn load<T: Table>(
+        &mut self,
+        cache: &mut Cache<T>,
+        event: u32,
+        key: T::Key<'_>,
+    ) -> Result<Place> {
         self.encode::<T>(key)?;
         let (table, host) = (cache.table, &mut *self.host);
         let key = &*self.key;
-        Ok(cache.find_or_insert(key, || {
+        Ok(cache.find_or_insert(event, key, || {
             let packed = host.get_many(table, key, &[end(key)]);
             let row = packed.iter().next().filter(|row| !row.is_empty());
             row.map(read_row::<T>)
@@ -392,16 +398,21 @@ impl<'h> Db<'h> {
         }
     }
 
-    /// Notes that the row under this encoded key will be asked for.
-    pub(crate) fn want(&mut self, table: usize, key: &[u8]) {
-        self.tables[table].cache.want(key);
+    /// Notes that the row under this encoded key will be asked for, and names its entry.
+    pub(crate) fn want(&mut self, table: usize, key: &[u8]) -> u32 {
+        self.tables[table].cache.want(key)
     }
 
-    /// Fetches what was noted.
-    pub(crate) fn fetch_wanted(&mut self) {
-        for slot in &mut self.tables {
+    /// Fetches what was noted. `hints`: by table and event, the entry that it probably asks for.
+    pub(crate) fn fetch_wanted(&mut self, hints: Vec<Vec<u32>>) {
+        for (slot, hints) in self.tables.iter_mut().zip(hints) {
             slot.cache.fetch_wanted(self.host);
+            slot.cache.hint(hints);
         }
+    }
+
+    pub(crate) fn table_count(&self) -> usize {
+        self.tables.len()
     }
 
     pub(crate) fn begin_event(&mut self, event: u32) {

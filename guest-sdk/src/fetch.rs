@@ -1,6 +1,6 @@
 //! Rows that the events of a batch are about, fetched all at once before the first event instead of
-//! one by one when they are first asked for. The manifest's hints say which fields are keys of
-//! which tables. What is fetched changes what a batch costs and nothing else.
+//! one by one when they are first asked for, and found again without a search. The manifest's hints
+//! say which fields are keys of which tables. They change what a batch costs and nothing else.
 
 use retell_contract::key;
 use retell_contract::manifest::{Hint, Manifest, Shape, Table, Wanted};
@@ -8,6 +8,7 @@ use retell_contract::uuid::parse_uuid;
 use retell_contract::value::ColumnType;
 
 use crate::batch::{Batch, Cells};
+use crate::cache::NO_ENTRY;
 use crate::db::Db;
 use crate::hash::{hash_bytes, hash_u64};
 
@@ -70,30 +71,41 @@ impl Fetch {
         hints.collect()
     }
 
-    /// Fetches the rows that the events of a batch name.
+    /// Fetches the rows that the events of a batch name, and notes which event names which.
     pub(crate) fn run(fetches: &[Self], batch: &Batch, db: &mut Db<'_>) {
+        if fetches.is_empty() {
+            return;
+        }
+        let mut events = vec![Vec::new(); batch.blocks.len()];
+        for (event, &shape) in batch.shapes.iter().enumerate() {
+            events[usize::from(shape)].push(event);
+        }
+        let mut hints = vec![Vec::new(); db.table_count()];
         let mut key = Vec::new();
         for fetch in fetches {
             let cells = &batch.blocks[fetch.shape][fetch.field];
-            let mut recent = [0; RECENT];
-            for row in 0..cells.len() {
+            let hints = &mut hints[fetch.table];
+            hints.resize(batch.shapes.len(), NO_ENTRY);
+            let mut recent = [(0, NO_ENTRY); RECENT];
+            for (row, &event) in events[fetch.shape].iter().enumerate() {
                 let mark = mark_of(cells, row, fetch.kind);
-                let place = &mut recent[(mark >> RECENT_SHIFT) as usize];
-                if std::mem::replace(place, mark) == mark {
-                    continue;
+                let (known, entry) = &mut recent[(mark >> RECENT_SHIFT) as usize];
+                if *entry == NO_ENTRY || *known != mark {
+                    key.clear();
+                    if !push_key(&mut key, cells, row, fetch.kind) {
+                        continue;
+                    }
+                    (*known, *entry) = (mark, db.want(fetch.table, &key));
                 }
-                key.clear();
-                if push_key(&mut key, cells, row, fetch.kind) {
-                    db.want(fetch.table, &key);
-                }
+                hints[event] = *entry;
             }
         }
-        db.fetch_wanted();
+        db.fetch_wanted(hints);
     }
 }
 
 /// Keys that were named a moment ago are known by a number, so that hot ones cost next to nothing. Where
-/// two have the same one, the other is fetched when it is asked for.
+/// two have the same one, the other is fetched when it is asked for, and its hint leads nowhere.
 const RECENT: usize = 256;
 const RECENT_SHIFT: u32 = u64::BITS - RECENT.ilog2();
 

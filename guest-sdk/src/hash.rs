@@ -78,6 +78,19 @@ pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// Whether two keys are the same. They are short, and a call to compare memory looks at each byte.
+pub(crate) fn same_bytes(one: &[u8], other: &[u8]) -> bool {
+    let (words, rest) = one.as_chunks::<8>();
+    let (other_words, other_rest) = other.as_chunks::<8>();
+    if one.len() != other.len() || words != other_words {
+        return false;
+    }
+    match (one.last_chunk::<8>(), other.last_chunk::<8>()) {
+        (Some(last), Some(other_last)) => last == other_last,
+        _ => rest.iter().eq(other_rest),
+    }
+}
+
 /// The hash of a number.
 pub(crate) fn hash_u64(value: u64) -> u64 {
     let mut hasher = FixedHasher::default();
@@ -95,6 +108,20 @@ mod tests {
         let slots: HashSet<u64> = (0..10_000).map(slot).collect();
         // Ten thousand balls thrown into 65,536 bins hit about 9,270 of them.
         assert!(slots.len() > 9_000, "{} slots", slots.len());
+    }
+
+    #[test]
+    fn keys_are_the_same_or_differ_in_any_byte() {
+        for length in 0..30 {
+            let key: Vec<u8> = (0..length).collect();
+            assert!(same_bytes(&key, &key.clone()));
+            for at in 0..key.len() {
+                let mut other = key.clone();
+                other[at] ^= 1;
+                assert!(!same_bytes(&key, &other), "byte {at} of {length}");
+            }
+            assert!(!same_bytes(&key, &[key.as_slice(), &[0]].concat()));
+        }
     }
 
     #[test]

@@ -174,6 +174,52 @@ fn declared_keys_change_no_result() {
     assert!(same.map(|it| (it.name, it.likes)).eq(people));
 }
 
+mod elsewhere {
+    use super::*;
+
+    #[derive(Event)]
+    struct Moved {
+        from: i64,
+        to: i64,
+    }
+
+    #[derive(Table)]
+    pub(super) struct Shelf {
+        #[key]
+        pub id: i64,
+        pub left: i64,
+        pub came: i64,
+    }
+
+    #[projection(name = "shelves", version = "1.0.0", tables(Shelf), keys(from = Shelf))]
+    fn project(moved: Moved, _: &Meta, db: &mut Db) -> Result<()> {
+        let shelf = |id| {
+            move || Shelf {
+                id,
+                left: 0,
+                came: 0,
+            }
+        };
+        let (from, to) = (moved.from, moved.to);
+        db.update_or_insert::<Shelf>(to, shelf(to), |it| it.came += 1)?;
+        db.update_or_insert::<Shelf>(from, shelf(from), |it| it.left += 1)
+    }
+}
+
+#[test]
+fn an_event_may_ask_for_other_keys_than_it_declares() {
+    let moves: Vec<(i64, i64)> = (0..60).map(|n| (n % 7, n % 5 + 4)).collect();
+    let events = moves.iter();
+    let events = events.map(|(from, to)| event("Moved", json!({"from": from, "to": to})));
+    let model = given::<elsewhere::Projection>(events);
+    for shelf in model.rows::<elsewhere::Shelf>() {
+        let left = moves.iter().map(|it| i64::from(it.0 == shelf.id)).sum();
+        let came = moves.iter().map(|it| i64::from(it.1 == shelf.id)).sum();
+        assert_eq!((shelf.left, shelf.came), (left, came), "shelf {}", shelf.id);
+    }
+    assert_eq!(model.rows::<elsewhere::Shelf>().len(), 9);
+}
+
 #[test]
 fn hints_are_in_the_manifest() {
     let hints = declared::Projection::manifest().hints;

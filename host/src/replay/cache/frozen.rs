@@ -33,12 +33,7 @@ enum Bytes {
 struct FrozenRow {
     /// The beginning of its key, at hand while rows are sorted.
     key_prefix: u128,
-    place: Place,
-    /// Of key and row.
-    length: u32,
-    key_bytes: u16,
-    has_row: bool,
-    fresh: bool,
+    row: Freezing,
 }
 
 /// One changed row.
@@ -75,32 +70,23 @@ impl FrozenRows {
         }
     }
 
-    pub(super) fn push(&mut self, chunks: &mut Chunks, row: Freezing) {
-        let length = row.length as usize;
-        let bytes = chunks.get(row.place, length);
+    pub(super) fn push(&mut self, chunks: &mut Chunks, mut row: Freezing) {
+        let bytes = chunks.get(row.place, row.length as usize);
         let key_prefix = key_prefix::of(&bytes[..usize::from(row.key_bytes)]);
-        let mut place = row.place;
         match &mut self.bytes {
             Bytes::Copied(all) => {
-                place.start = u32::try_from(all.len()).expect("it is little");
+                row.place.start = u32::try_from(all.len()).expect("it is little");
                 all.extend_from_slice(bytes);
             }
             Bytes::Shared(all) => {
-                let chunk = place.chunk as usize;
+                let chunk = row.place.chunk as usize;
                 if all.len() <= chunk {
                     all.resize(chunks.count(), None);
                 }
-                all[chunk].get_or_insert_with(|| chunks.share(place.chunk));
+                all[chunk].get_or_insert_with(|| chunks.share(row.place.chunk));
             }
         }
-        self.rows.push(FrozenRow {
-            key_prefix,
-            place,
-            length: row.length,
-            key_bytes: row.key_bytes,
-            has_row: row.has_row,
-            fresh: row.fresh,
-        });
+        self.rows.push(FrozenRow { key_prefix, row });
     }
 
     pub(in crate::replay) fn len(&self) -> usize {
@@ -113,7 +99,7 @@ impl FrozenRows {
 
     /// Of all keys and rows.
     pub(in crate::replay) fn bytes(&self) -> usize {
-        self.rows.iter().map(|row| row.length as usize).sum()
+        self.rows.iter().map(|it| it.row.length as usize).sum()
     }
 
     /// Sorts each half of the rows by key, the one beside the other where there are many.
@@ -152,7 +138,7 @@ impl FrozenRows {
             (None, _) => others.next(),
             _ => some.next(),
         });
-        in_order.map(|row| {
+        in_order.map(|FrozenRow { row, .. }| {
             let (key, rest) = self.bytes.of(row).split_at(usize::from(row.key_bytes));
             FrozenChange {
                 key,
@@ -165,7 +151,7 @@ impl FrozenRows {
 
 impl Bytes {
     /// Key and row.
-    fn of(&self, row: &FrozenRow) -> &[u8] {
+    fn of(&self, row: &Freezing) -> &[u8] {
         let bytes = match self {
             Self::Copied(bytes) => bytes,
             Self::Shared(chunks) => {
@@ -176,12 +162,12 @@ impl Bytes {
         &bytes[row.place.start as usize..][..row.length as usize]
     }
 
-    fn key_of(&self, row: &FrozenRow) -> &[u8] {
+    fn key_of(&self, row: &Freezing) -> &[u8] {
         &self.of(row)[..usize::from(row.key_bytes)]
     }
 
     fn order(&self, one: &FrozenRow, other: &FrozenRow) -> Ordering {
-        let by_key = || self.key_of(one).cmp(self.key_of(other));
+        let by_key = || self.key_of(&one.row).cmp(self.key_of(&other.row));
         one.key_prefix.cmp(&other.key_prefix).then_with(by_key)
     }
 }
@@ -201,8 +187,8 @@ impl<'a> Iterator for LookingAhead<'a> {
     fn next(&mut self) -> Option<&'a FrozenRow> {
         if self.looked_at == 0 {
             let next = self.rows.iter().take(ROWS_AHEAD);
-            let ends = next.filter_map(|row| {
-                let bytes = self.bytes.of(row);
+            let ends = next.filter_map(|it| {
+                let bytes = self.bytes.of(&it.row);
                 Some(bytes.first()? ^ bytes.last()?)
             });
             std::hint::black_box(ends.fold(0, |seen, ends| seen ^ ends));
