@@ -96,7 +96,7 @@ impl Feed {
                 log,
                 settings,
                 priority: Arc::default(),
-                members: Mutex::new(Members::new(settings.threads)),
+                members: Mutex::new(Members::new()),
                 work: Condvar::new(),
             }),
             threads: Mutex::default(),

@@ -4,8 +4,8 @@
 //! Threads that outnumber the cores must not wait for each other, now for an empty queue and now for a
 //! full one, while a core is idle (measured: a fifth of a replay). So queues are long, for more
 //! windows than a thread reads before the system lets another one run; one that was full is filled
-//! again only once half of it is gone; and a member that has plenty keeps a core for itself, which
-//! the readers leave to it.
+//! again only once half of it is gone; and for members that have plenty only one thread reads, which
+//! leaves the other cores to those who fold.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar};
@@ -26,8 +26,7 @@ const PLENTY: usize = limits::FEED_QUEUE_WINDOWS_MAX / 4;
 pub(super) struct Members {
     all: BTreeMap<u64, Member>,
     last_id: u64,
-    /// Threads that read, and how many of them do so just now.
-    threads: usize,
+    /// Windows that are being read.
     reading: usize,
     plans: Vec<Arc<Plan>>,
     last_plan: u64,
@@ -70,11 +69,10 @@ pub(super) struct Claim {
 }
 
 impl Members {
-    pub(super) fn new(threads: usize) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             all: BTreeMap::new(),
             last_id: 0,
-            threads,
             reading: 0,
             plans: Vec::new(),
             last_plan: 0,
@@ -142,16 +140,13 @@ impl Members {
 
     /// Whether a reader that waits is needed. One that is at work goes on for longer.
     pub(super) fn needs_reader(&self) -> bool {
-        self.reading < self.readers_wanted(PLENTY / 2) && self.hungriest().is_some()
+        self.hungriest(PLENTY / 2).is_some()
     }
 
     /// Claims the next window for the member that needs one most, and for all that are at the same
     /// place. Call [`end_claim`](Self::end_claim) when it was read.
     pub(super) fn claim(&mut self, settings: &FeedSettings) -> Option<Claim> {
-        if self.reading >= self.readers_wanted(PLENTY) {
-            return None;
-        }
-        let first = self.hungriest()?;
+        let first = self.hungriest(PLENTY)?;
         let after = self.all[&first].claimed;
         let together: Vec<u64> = self
             .all
@@ -196,12 +191,19 @@ impl Members {
     }
 
     /// Who gets the next window: urgent ones first; of several that are close to each other only the
-    /// hindmost, so that they meet; of what is left the one with the least to go on with.
-    fn hungriest(&self) -> Option<u64> {
+    /// hindmost, so that they meet; of what is left the one with the least to go on with. Nobody
+    /// with plenty while another window is being read.
+    fn hungriest(&self, plenty: usize) -> Option<u64> {
+        let windows_max = if self.reading == 0 {
+            usize::MAX
+        } else {
+            plenty
+        };
         let mut hungry: Vec<(u64, &Member)> = self
             .all
             .iter()
             .filter(|(_, member)| member.claimed < member.limit && !member.is_sated)
+            .filter(|(_, member)| member.queue.len() < windows_max)
             .map(|(id, member)| (*id, member))
             .collect();
         hungry.sort_by_key(|(_, member)| member.claimed);
@@ -213,12 +215,6 @@ impl Members {
         });
         let need = |(_, member): &&(u64, &Member)| (!member.urgent, member.queue.len());
         hungry.iter().min_by_key(need).map(|(id, _)| *id)
-    }
-
-    /// A core for each member that has so many windows to go on with, and the rest for readers.
-    fn readers_wanted(&self, plenty: usize) -> usize {
-        let busy = self.all.values().filter(|it| it.queue.len() >= plenty);
-        self.threads.saturating_sub(busy.count()).max(1)
     }
 
     fn plan_for(&mut self, together: &[u64]) -> Arc<Plan> {

@@ -51,7 +51,7 @@ fn fetch(members: &mut Members, member: u64, limit: Position) -> Option<Position
 
 #[test]
 fn windows_come_in_order_though_they_are_read_in_any() {
-    let mut members = Members::new(2);
+    let mut members = Members::new();
     let one = join(&mut members, 0, 250);
     for expected in [(0, 100), (100, 200), (200, 250)] {
         let (who, after, end) = claim(&mut members).expect("there is more to read");
@@ -74,7 +74,7 @@ fn a_queue_that_was_full_is_filled_again_once_half_of_it_is_gone() {
     let windows_max = limits::FEED_QUEUE_WINDOWS_MAX;
     let bytes_max = limits::FEED_QUEUE_BYTES_MAX;
     for (bytes, full) in [(1, windows_max), (bytes_max / 16, 16)] {
-        let mut members = Members::new(2);
+        let mut members = Members::new();
         let one = join(&mut members, 0, Position::MAX);
         let fill = |members: &mut Members| {
             let mut claims = 0;
@@ -96,22 +96,23 @@ fn a_queue_that_was_full_is_filled_again_once_half_of_it_is_gone() {
 }
 
 #[test]
-fn a_member_that_has_plenty_keeps_a_core() {
-    let mut members = Members::new(2);
+fn for_a_member_that_has_plenty_one_thread_reads() {
+    let mut members = Members::new();
     let one = join(&mut members, 0, Position::MAX);
-    for _ in 0..2 {
-        assert!(members.needs_reader());
-        members.claim(&SETTINGS).expect("both may read");
+    for _ in 0..PLENTY {
+        members.claim(&SETTINGS).expect("every thread may read");
     }
-    assert!(members.claim(&SETTINGS).is_none(), "there is no third");
-    members.end_claim();
-    while members.all[&one].queue.len() < PLENTY {
-        members.claim(&SETTINGS).expect("it has not plenty");
-        members.end_claim();
-    }
-    assert!(members.claim(&SETTINGS).is_none(), "one is enough");
-    members.end_claim();
-    members.claim(&SETTINGS).expect("one still reads");
+    assert!(members.claim(&SETTINGS).is_none(), "it has plenty");
+    (0..PLENTY).for_each(|_| members.end_claim());
+    members.claim(&SETTINGS).expect("one thread may read");
+    assert!(members.claim(&SETTINGS).is_none(), "and no other");
+
+    // Others may read for somebody else.
+    let far = 10 * MEETING_DISTANCE;
+    let other = join(&mut members, far, Position::MAX);
+    let claim = members.claim(&SETTINGS).expect("the other has nothing");
+    assert_eq!(claim.plan.members, [other]);
+    members.leave(other);
 
     // Who waits is called later than who reads stops.
     let queued: Vec<Position> = members.all[&one].queue.iter().map(|it| it.end).collect();
@@ -127,7 +128,7 @@ fn a_member_that_has_plenty_keeps_a_core() {
 
 #[test]
 fn members_that_are_close_meet_and_read_together() {
-    let mut members = Members::new(2);
+    let mut members = Members::new();
     let ahead = join(&mut members, 300, 100_000);
     let behind = join(&mut members, 0, 100_000);
     for expected in [0, 100, 200] {
@@ -142,7 +143,7 @@ fn members_that_are_close_meet_and_read_together() {
 
 #[test]
 fn members_far_apart_take_turns() {
-    let mut members = Members::new(2);
+    let mut members = Members::new();
     let far = join(&mut members, 10 * MEETING_DISTANCE, Position::MAX);
     let near = join(&mut members, 0, Position::MAX);
     let mut turns: Vec<u64> = (0..4)
@@ -154,7 +155,7 @@ fn members_far_apart_take_turns() {
 
 #[test]
 fn who_is_slow_is_left_behind_and_goes_on_by_itself() {
-    let mut members = Members::new(2);
+    let mut members = Members::new();
     let fast = join(&mut members, 0, Position::MAX);
     let slow = join(&mut members, 0, Position::MAX);
     let bytes = limits::FEED_QUEUE_BYTES_MAX / 8;
@@ -183,7 +184,7 @@ fn who_is_slow_is_left_behind_and_goes_on_by_itself() {
 
 #[test]
 fn urgent_ones_go_first() {
-    let mut members = Members::new(2);
+    let mut members = Members::new();
     join(&mut members, 0, Position::MAX);
     let urgent = members.join(asks(), 10 * MEETING_DISTANCE, true, Arc::default());
     assert!(matches!(members.next(urgent, Position::MAX), Next::Wait));
@@ -194,7 +195,7 @@ fn urgent_ones_go_first() {
 
 #[test]
 fn who_has_left_gets_nothing_and_harms_nobody() {
-    let mut members = Members::new(2);
+    let mut members = Members::new();
     let (stays, leaves) = (join(&mut members, 0, 500), join(&mut members, 0, 500));
     let (who, _, end) = claim(&mut members).expect("there is more");
     assert_eq!(who, [stays, leaves]);
