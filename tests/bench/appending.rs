@@ -55,8 +55,8 @@ pub(crate) fn import(bench: &Bench, count: u64) -> anyhow::Result<[Times; 2]> {
 /// Many appenders, each of which waits for its event before it appends the next, and one raw
 /// transaction for each event. Times for one event.
 ///
-/// Both logs hold `count` events of NEXMark before. With fewer than 100,000, the journal still grows
-/// with each transaction instead of beginning anew, and every sync is slower for it.
+/// Both logs hold `count` events of NEXMark before. It must be enough for the journal to begin anew:
+/// one that still grows with each transaction makes every sync slower (20,000 are too few).
 pub(crate) fn appends(bench: &Bench, count: u64, each: usize) -> anyhow::Result<[Times; 2]> {
     let mut times = [
         Times::new("64 appenders"),
