@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use retell_contract::manifest::{self, Field, Manifest, Shape, Wanted};
 use retell_contract::value::ColumnType;
 use retell_contract::{
-    Blocks, Fitter, Located, Values, check_row, decode_key, decode_row, encode_key, encode_row,
-    json, key_of_row,
+    Blocks, FitTo, Fitter, Located, Values, check_row, decode_key, decode_row, encode_key,
+    encode_row, json, key_of_row,
 };
 use rusqlite::Connection;
 
@@ -188,7 +188,7 @@ fn fields(bytes: &[u8]) {
     let plan = fitter.plan("any").expect("`*` takes any type");
     let (mut located, mut blocks) = (Located::default(), Blocks::new(&shapes));
     fitter.locate(plan, bytes, &mut located);
-    let fitted = fitter.fit(plan, 0, bytes, &located, &mut blocks);
+    let fitted = fitter.fit(plan, 0, bytes, &located, &mut blocks, FitTo::AllColumns);
     let text = std::str::from_utf8(bytes).ok();
     let Some(text) = text.filter(|it| json::check(it).is_ok()) else {
         return;

@@ -42,13 +42,13 @@ pub const POSTGRES_RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub const POSTGRES_POOL_CONNECTIONS_MAX: u32 = 8;
 
 /// Events handed to a module at once …
-pub const BATCH_EVENTS_MAX: usize = 1_000;
+pub const BATCH_EVENTS_MAX: usize = 3_000;
 /// … or bytes of payload, whichever comes first.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Batches that were read for one version and wait for it, in bytes …
 pub const FEED_QUEUE_BYTES_MAX: usize = 16 << 20;
 /// … and in windows of the log, those that are being read included.
-pub const FEED_QUEUE_WINDOWS_MAX: usize = 128;
+pub const FEED_QUEUE_WINDOWS_MAX: usize = 48;
 /// Positions that are looked at for one batch, however few of their events are wanted.
 pub const FEED_WINDOW_POSITIONS_MAX: u64 = 65_536;
 /// A version that is further behind than so many positions has the feed read ahead for it.

@@ -126,7 +126,7 @@ impl Blocks {
 }
 
 /// A column under construction. Rows that have a value cost the bitmaps nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ColumnBuilder {
     values: Values,
     rows: usize,
@@ -253,7 +253,7 @@ impl ColumnBuilder {
 }
 
 /// A bitmap that is as long as its last mark needs.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Marks(Vec<u8>);
 
 impl Marks {

@@ -5,7 +5,8 @@
 //! depends on the payload and that module's shapes alone.
 //!
 //! Two steps with a seam between them: [`Fitter::locate`] finds where the wanted values are in the
-//! text, and [`Fitter::fit`] makes a row of them for one module.
+//! text, and [`Fitter::fit`] makes a row of them for one module. What several modules want alike is
+//! can be made once: [`FitTo::OwnColumns`] leaves it out, and [`Fitter::copy_twins`] puts it in.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,7 +16,9 @@ use crate::manifest::{Field, Shape, Wanted};
 use crate::path::{Path, PathTree};
 use crate::scan::familiar::Familiar;
 use crate::scan::{self, Flaw, Spot};
+use twins::Twin;
 
+mod twins;
 mod value;
 
 /// The event type of shapes that take every type which no other shape of their module names.
@@ -51,11 +54,20 @@ pub struct Fitter {
     by_type: HashMap<String, PlanId>,
     any: Option<PlanId>,
     plans: Arc<[TypePlan]>,
+    twins: Vec<Twin>,
 }
 
 /// What is to be taken out of the events of a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanId(usize);
+
+/// Which columns of a module an event is fitted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FitTo {
+    AllColumns,
+    /// Not to those that an earlier module has alike.
+    OwnColumns,
+}
 
 /// Where the wanted values of a payload are, and what was learned on the way. Any fitter may fill
 /// it, and it serves best with always the same.
@@ -90,6 +102,8 @@ struct FieldPlan {
     wants: Wanted,
     optional: bool,
     nullable: bool,
+    /// Its column is the same as one of an earlier module, and can be copied.
+    has_twin: bool,
 }
 
 impl Fitter {
@@ -99,13 +113,20 @@ impl Fitter {
     pub fn new(modules: &[&[Shape]]) -> Self {
         let shapes = modules.iter().copied().flatten();
         let types: BTreeSet<&str> = shapes.map(|shape| shape.event_type.as_str()).collect();
-        let plans = types.iter().map(|name| TypePlan::new(name, modules));
+        let mut twins = Vec::new();
+        let plans = types.iter().map(|name| {
+            let mut plan = TypePlan::new(name, modules);
+            twins.extend(twins::find(name, &mut plan, modules));
+            plan
+        });
+        let plans = plans.collect();
         let ids = types.iter().copied().zip((0..).map(PlanId));
         let mut by_type: HashMap<_, _> = ids.map(|(name, id)| (name.to_owned(), id)).collect();
         Self {
             any: by_type.remove(ANY_TYPE),
             by_type,
-            plans: plans.collect(),
+            plans,
+            twins,
         }
     }
 
@@ -137,6 +158,7 @@ impl Fitter {
         payload: &[u8],
         located: &Located,
         blocks: &mut Blocks,
+        to: FitTo,
     ) -> Result<Option<u16>, FieldError> {
         let Some((last, others)) = self.plans[plan.0].modules[module].split_last() else {
             return Ok(None);
@@ -145,12 +167,26 @@ impl Fitter {
             return Err(flaw.into());
         }
         for shape in others {
-            if shape.fit(payload, &located.spots, blocks).is_ok() {
+            let fitted = shape.fit(payload, &located.spots, blocks, to);
+            if fitted.is_ok() {
                 return Ok(Some(shape.index));
             }
         }
-        last.fit(payload, &located.spots, blocks)?;
+        last.fit(payload, &located.spots, blocks, to)?;
         Ok(Some(last.index))
+    }
+
+    /// Whether any two modules have a column alike.
+    pub fn has_twins(&self) -> bool {
+        !self.twins.is_empty()
+    }
+
+    /// Fills what [`FitTo::OwnColumns`] left out, after each event of a batch was fitted for each
+    /// module and none was refused. `blocks`: of each module, in their order.
+    pub fn copy_twins(&self, blocks: &mut [Blocks]) {
+        for twin in &self.twins {
+            twin.copy(blocks);
+        }
     }
 }
 
@@ -206,12 +242,24 @@ fn shapes_of<'s>(event_type: &str, shapes: &'s [Shape]) -> Vec<(u16, &'s Shape)>
 }
 
 impl ShapePlan {
-    /// Appends a row to the block of this shape, or nothing.
-    fn fit(&self, payload: &[u8], spots: &[Spot], blocks: &mut Blocks) -> Result<(), FieldError> {
-        let columns = blocks.shape(self.index);
-        for (at, (field, column)) in self.fields.iter().zip(&mut *columns).enumerate() {
-            if let Err(error) = field.fit(payload, spots, column) {
-                columns[..at].iter_mut().for_each(ColumnBuilder::pop);
+    /// Appends a row to these columns of the block of this shape, or nothing.
+    fn fit(
+        &self,
+        payload: &[u8],
+        spots: &[Spot],
+        blocks: &mut Blocks,
+        to: FitTo,
+    ) -> Result<(), FieldError> {
+        let is_wanted = |field: &FieldPlan| to == FitTo::AllColumns || !field.has_twin;
+        let builders = blocks.shape(self.index);
+        for (at, field) in self.fields.iter().enumerate() {
+            if !is_wanted(field) {
+                continue;
+            }
+            if let Err(error) = field.fit(payload, spots, &mut builders[at]) {
+                let before = self.fields[..at].iter().zip(builders);
+                let fitted = before.filter(|(field, _)| is_wanted(field));
+                fitted.for_each(|(_, builder)| builder.pop());
                 return Err(error);
             }
         }
@@ -228,6 +276,7 @@ impl FieldPlan {
             wants: field.wants,
             optional: field.optional,
             nullable: field.nullable,
+            has_twin: false,
         }
     }
 

@@ -40,7 +40,7 @@ pub mod value;
 mod samples;
 
 pub use columns::{Blocks, Column, TextColumn, Values, bit};
-pub use fit::{FieldError, Fitter, Located, PlanId};
+pub use fit::{FieldError, FitTo, Fitter, Located, PlanId};
 pub use key::{KEY_BYTES_MAX, KeyError, decode_key, encode_key, push_key};
 pub use manifest::{Manifest, ManifestError};
 pub use names::NameError;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use retell_contract::columns::{Blocks, TextColumn};
 use retell_contract::manifest::{Field, Manifest, Shape, Wanted};
-use retell_contract::{Fitter, Located, json};
+use retell_contract::{FitTo, Fitter, Located, json};
 use serde::Serialize;
 
 use super::Failure;
@@ -159,7 +159,7 @@ impl Log {
             };
             let payload = event.payload.as_bytes();
             fitter.locate(plan, payload, &mut located);
-            match fitter.fit(plan, 0, payload, &located, &mut blocks) {
+            match fitter.fit(plan, 0, payload, &located, &mut blocks, FitTo::AllColumns) {
                 Ok(None) => {}
                 Ok(Some(shape)) => {
                     shapes.push(shape);
@@ -245,7 +245,14 @@ impl Log {
             let payload = at.map_or_else(|| "{}".to_owned(), |at| format!(r#"{{"at":"{at}"}}"#));
             fitter.locate(plan, payload.as_bytes(), &mut located);
             fitter
-                .fit(plan, 0, payload.as_bytes(), &located, &mut blocks)
+                .fit(
+                    plan,
+                    0,
+                    payload.as_bytes(),
+                    &located,
+                    &mut blocks,
+                    FitTo::AllColumns,
+                )
                 .expect("a timestamp fits");
         }
         blocks.take().remove(0).remove(0).into()

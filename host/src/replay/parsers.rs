@@ -7,13 +7,11 @@ use std::sync::Arc;
 
 use retell_contract::fit::{ANY_TYPE, PlanId};
 use retell_contract::manifest::{Envelope, Manifest, Shape};
-use retell_contract::{Blocks, Column, FieldError, Fitter, Located, TextColumn, Values};
+use retell_contract::{Blocks, Column, FieldError, FitTo, Fitter, Located, TextColumn, Values};
 
+use crate::event::Position;
 use crate::log::{EnvelopeParts, EventChunk, TypeFilter};
 use crate::wasm::EventBatch;
-
-/// What the envelope of one event takes in a batch at most, without its texts.
-const EVENT_BYTES: usize = 48;
 
 /// What one module asks of the log.
 #[derive(Debug)]
@@ -65,12 +63,13 @@ pub(super) struct Parser {
     /// By the chunk's number of the type; filled as types are met.
     plans: Vec<Option<PlanId>>,
     modules: Vec<ModuleParser>,
+    /// By module.
+    blocks: Vec<Blocks>,
 }
 
 #[derive(Debug)]
 struct ModuleParser {
     asks: Arc<Asks>,
-    blocks: Blocks,
     sources: Vec<usize>,
     shapes: Vec<u16>,
     misfit: Option<Misfit>,
@@ -99,7 +98,6 @@ impl Parser {
     pub(super) fn new(all: &[Arc<Asks>]) -> Self {
         let shapes: Vec<&[Shape]> = all.iter().map(|asks| asks.shapes.as_slice()).collect();
         let module = |asks: &Arc<Asks>| ModuleParser {
-            blocks: Blocks::new(&asks.shapes),
             asks: asks.clone(),
             sources: Vec::new(),
             shapes: Vec::new(),
@@ -110,6 +108,7 @@ impl Parser {
             located: Located::default(),
             plans: Vec::new(),
             modules: all.iter().map(module).collect(),
+            blocks: all.iter().map(|asks| Blocks::new(&asks.shapes)).collect(),
         }
     }
 
@@ -119,44 +118,65 @@ impl Parser {
         for name in &chunk.type_names[self.plans.len()..] {
             self.plans.push(self.fitter.plan(name));
         }
-        for module in &mut self.modules {
-            module.begin(range.len());
+        let has_twins = self.fitter.has_twins();
+        if has_twins && self.fit(chunk, range.clone(), FitTo::OwnColumns) {
+            self.fitter.copy_twins(&mut self.blocks);
+        } else {
+            self.fit(chunk, range, FitTo::AllColumns);
         }
+        let modules = self.modules.iter_mut().zip(&mut self.blocks);
+        modules
+            .map(|(module, blocks)| module.finish(chunk, blocks))
+            .collect()
+    }
+
+    /// Fits the events of a range for each module, up to the first that does not fit for it. To own
+    /// columns it ends at the first that does not fit for any, and what was done is void. Says
+    /// whether all fit.
+    fn fit(&mut self, chunk: &EventChunk, range: Range<usize>, to: FitTo) -> bool {
+        for (module, blocks) in self.modules.iter_mut().zip(&mut self.blocks) {
+            module.begin(range.len());
+            blocks.clear();
+        }
+        let mut all_fit = true;
         for at in range {
             let Some(plan) = self.plans[usize::from(chunk.types[at])] else {
                 continue;
             };
             let payload = text(&chunk.payloads, at);
             self.fitter.locate(plan, payload, &mut self.located);
-            for (number, module) in self.modules.iter_mut().enumerate() {
+            let modules = self.modules.iter_mut().zip(&mut self.blocks);
+            for (number, (module, blocks)) in modules.enumerate() {
                 if module.misfit.is_some() {
                     continue;
                 }
-                let (located, blocks) = (&self.located, &mut module.blocks);
-                match self.fitter.fit(plan, number, payload, located, blocks) {
+                let located = &self.located;
+                match self.fitter.fit(plan, number, payload, located, blocks, to) {
                     Ok(Some(shape)) => {
                         module.sources.push(at);
                         module.shapes.push(shape);
                     }
                     Ok(None) => {}
-                    Err(error) => module.misfit = Some(Misfit { at, error }),
+                    Err(_) if to == FitTo::OwnColumns => return false,
+                    Err(error) => {
+                        module.misfit = Some(Misfit { at, error });
+                        all_fit = false;
+                    }
                 }
             }
         }
-        let modules = self.modules.iter_mut();
-        modules.map(|module| module.finish(chunk)).collect()
+        all_fit
     }
 }
 
 impl ModuleParser {
     fn begin(&mut self, events: usize) {
-        self.blocks.clear();
         self.sources = Vec::with_capacity(events);
         self.shapes = Vec::with_capacity(events);
         self.misfit = None;
     }
 
-    fn finish(&mut self, chunk: &EventChunk) -> Parsed {
+    fn finish(&mut self, chunk: &EventChunk, blocks: &mut Blocks) -> Parsed {
         let sources = std::mem::take(&mut self.sources);
         let shapes = std::mem::take(&mut self.shapes);
         let asked = self.asks.envelope;
@@ -168,14 +188,20 @@ impl ModuleParser {
         let texts = texts.iter().filter(|(asked, _)| *asked);
         let texts: usize = texts.map(|(_, texts)| texts.bytes.len()).sum();
         Parsed {
-            bytes: self.blocks.bytes() + texts + sources.len() * EVENT_BYTES,
-            batch: self.batch(chunk, &sources, shapes),
+            bytes: blocks.bytes() + texts + sources.len() * event_bytes(&asked),
+            batch: self.batch(chunk, blocks.take(), &sources, shapes),
             sources,
             misfit: self.misfit.take(),
         }
     }
 
-    fn batch(&mut self, chunk: &EventChunk, sources: &[usize], shapes: Vec<u16>) -> EventBatch {
+    fn batch(
+        &self,
+        chunk: &EventChunk,
+        blocks: Vec<Vec<Column>>,
+        sources: &[usize],
+        shapes: Vec<u16>,
+    ) -> EventBatch {
         let asked = self.asks.envelope;
         let texts = |column: &TextColumn| pick(sources, |at| text(column, at));
         let metadata = || {
@@ -186,7 +212,6 @@ impl ModuleParser {
         };
         let type_names = || pick(sources, |at| chunk.type_name(at).as_bytes());
         let time = |at: &usize| chunk.occurred_at[*at].unwrap_or(chunk.recorded_at[*at]);
-        let blocks = self.blocks.take();
         EventBatch {
             positions: sources.iter().map(|&at| chunk.positions[at]).collect(),
             shapes,
@@ -210,6 +235,16 @@ impl ModuleParser {
             type_names: asked.type_name.then(|| type_names().into()),
         }
     }
+}
+
+/// What an event takes in a batch besides its fields and the envelope's texts.
+fn event_bytes(asked: &Envelope) -> usize {
+    let times = [asked.time, asked.recorded_at, asked.occurred_at];
+    let numbers = times.iter().filter(|asked| **asked).count() + usize::from(asked.revision);
+    let texts = [asked.stream, asked.id, asked.metadata, asked.type_name];
+    let texts = texts.iter().filter(|asked| **asked).count();
+    let always = size_of::<Position>() + size_of::<u16>();
+    always + numbers * size_of::<i64>() + texts * size_of::<u32>()
 }
 
 /// The writers' times, with a bitmap where some gave none.

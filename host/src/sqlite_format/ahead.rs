@@ -1,5 +1,6 @@
-//! Reading pages from the database file before they are asked for, many at once. SQLite reads them one
-//! by one, and what that costs beside the copying is more than what is done with most pages.
+//! Reading pages straight from the database file, and where they are wanted one after the other many at
+//! once, before they are asked for. What it costs to have SQLite read them one by one, beside the
+//! copying, is more than what is done with most pages.
 
 use rusqlite::{Connection, TransactionState};
 
@@ -23,9 +24,20 @@ const VERSION_WITH_WAL: u8 = 2;
 #[derive(Debug, Default)]
 pub(crate) struct ReadAhead {
     wal: WalPages,
+    order: PageOrder,
     page_bytes: usize,
     /// Pages in the file; 0 where none may be taken from it.
     pages: u32,
+}
+
+/// How the pages will be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum PageOrder {
+    /// Almost all of them, as they lie: many are read at once.
+    #[default]
+    Sequential,
+    /// Few of them: each is read by itself.
+    Scattered,
 }
 
 /// Pages that follow each other, one of which is the page at hand.
@@ -35,14 +47,20 @@ pub(crate) struct PageRun {
     page_bytes: usize,
     first: u32,
     pages: u32,
+    /// 0: none.
     at_hand: u32,
 }
 
 impl ReadAhead {
     /// Begins with the connection's transaction. Only where it has read something is its moment fixed,
     /// and only where it has changed nothing do all its pages lie in files.
-    pub(super) fn begin(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(super) fn begin(
+        &mut self,
+        connection: &Connection,
+        order: PageOrder,
+    ) -> rusqlite::Result<()> {
         self.pages = 0;
+        self.order = order;
         if connection.transaction_state(Some(c"main"))? != TransactionState::Read {
             return Ok(());
         }
@@ -78,8 +96,13 @@ impl ReadAhead {
             return Ok(false);
         }
         if !run.has(number) {
-            let is_next = (1..=GAP_PAGES).contains(&number.wrapping_sub(run.at_hand));
-            if !is_next || !self.read(connection, number, run)? {
+            let gap = number.wrapping_sub(run.at_hand);
+            let is_next = run.at_hand > 0 && (1..=GAP_PAGES).contains(&gap);
+            let pages = match self.order {
+                PageOrder::Sequential if is_next => PAGES_AT_ONCE,
+                _ => 1,
+            };
+            if !self.read(connection, number, pages, run)? {
                 return Ok(false);
             }
         }
@@ -87,14 +110,15 @@ impl ReadAhead {
         Ok(true)
     }
 
-    /// Reads a run that begins with this page; `false` where the file has become shorter.
+    /// Reads a run of so many pages that begins with this one; `false` where the file has become shorter.
     fn read(
         &self,
         connection: &Connection,
         first: u32,
+        pages: u32,
         run: &mut PageRun,
     ) -> rusqlite::Result<bool> {
-        let pages = PAGES_AT_ONCE.min(self.pages - first + 1);
+        let pages = pages.min(self.pages - first + 1);
         let bytes = pages as usize * self.page_bytes;
         run.pages = 0;
         if run.bytes.len() < bytes {

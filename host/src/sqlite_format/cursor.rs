@@ -48,7 +48,7 @@ impl Level {
 }
 
 impl TableCursor {
-    /// Goes to the first row, or to the first one behind a rowid.
+    /// Goes to the first row, or to the first one behind a rowid, in a transaction that just began.
     pub(crate) fn seek(
         &mut self,
         pages: &mut DatabasePages<'_>,
@@ -56,6 +56,17 @@ impl TableCursor {
         after: Option<i64>,
     ) -> Result<()> {
         begin(&mut self.path, &mut self.records, pages)?;
+        self.seek_again(pages, root, after)
+    }
+
+    /// Like [`seek`](Self::seek), once it was called in this transaction: pages at hand are not read
+    /// again.
+    pub(crate) fn seek_again(
+        &mut self,
+        pages: &mut DatabasePages<'_>,
+        root: u32,
+        after: Option<i64>,
+    ) -> Result<()> {
         self.depth = 0;
         self.descend(pages, root, after)
     }

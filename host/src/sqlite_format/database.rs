@@ -3,7 +3,7 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::Malformed;
-use super::ahead::{PageRun, ReadAhead};
+use super::ahead::{PageOrder, PageRun, ReadAhead};
 
 /// Reads pages in the connection's transaction. One has to be open, or each page would be of another
 /// moment.
@@ -30,12 +30,13 @@ impl<'c> DatabasePages<'c> {
         })
     }
 
-    /// Reads pages ahead, if the transaction only reads, and has begun to.
+    /// Reads pages past SQLite, if the transaction only reads, and has begun to.
     pub(crate) fn reading_ahead(
         connection: &'c Connection,
         ahead: &'c mut ReadAhead,
+        order: PageOrder,
     ) -> rusqlite::Result<Self> {
-        ahead.begin(connection)?;
+        ahead.begin(connection, order)?;
         Ok(Self {
             ahead: Some(ahead),
             ..Self::new(connection)?

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use rusqlite::Connection;
 
 use super::{
-    DatabasePages, IndexCursor, ReadAhead, RecordLayout, TableCursor, early_and_last_text,
+    DatabasePages, IndexCursor, PageOrder, ReadAhead, RecordLayout, TableCursor,
+    early_and_last_text,
 };
 
 /// A tree that goes in circles has no end.
@@ -25,7 +26,8 @@ pub(crate) fn pages(bytes: &[u8]) {
         return;
     }
     let mut ahead = ReadAhead::default();
-    let Ok(mut pages) = DatabasePages::reading_ahead(&database, &mut ahead) else {
+    let Ok(mut pages) = DatabasePages::reading_ahead(&database, &mut ahead, PageOrder::Sequential)
+    else {
         return;
     };
     let (mut table, mut index) = (TableCursor::default(), IndexCursor::default());

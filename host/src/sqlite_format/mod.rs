@@ -23,7 +23,7 @@ mod tree;
 mod varint;
 mod wal;
 
-pub(crate) use ahead::ReadAhead;
+pub(crate) use ahead::{PageOrder, ReadAhead};
 pub(crate) use cursor::{IndexCursor, TableCursor};
 pub(crate) use database::{DatabasePages, PageError, corrupt};
 pub(crate) use file::OpenFile;

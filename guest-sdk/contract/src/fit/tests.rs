@@ -44,7 +44,7 @@ fn fit_alone(
     };
     let mut located = Located::default();
     fitter.locate(plan, payload, &mut located);
-    fitter.fit(plan, 0, payload, &located, blocks)
+    fitter.fit(plan, 0, payload, &located, blocks, FitTo::AllColumns)
 }
 
 /// Fits one payload to one field and returns the column, or the message.

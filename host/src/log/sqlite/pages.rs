@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use super::source::{Column, Source};
 use crate::event::{Hash, Position};
 use crate::sqlite_format::{
-    DatabasePages, ReadAhead, RecordLayout, TableCursor, corrupt, early_and_last_text,
+    DatabasePages, PageOrder, ReadAhead, RecordLayout, TableCursor, corrupt, early_and_last_text,
 };
 
 /// Columns of the table `events`, in its order.
@@ -64,29 +64,52 @@ impl EventPages {
         after: Position,
         mut visit: impl FnMut(Position, &Event<'_>) -> rusqlite::Result<Flow>,
     ) -> rusqlite::Result<()> {
-        let mut root = connection.prepare_cached(SELECT_ROOT)?;
-        let root = root.query_row([], |row| row.get(0))?;
-        let mut pages = DatabasePages::reading_ahead(connection, &mut self.ahead)?;
+        let root = root_of(connection)?;
+        let order = PageOrder::Sequential;
+        let mut pages = DatabasePages::reading_ahead(connection, &mut self.ahead, order)?;
         let after = Some(after.cast_signed());
         self.cursor.seek(&mut pages, root, after)?;
         while let Some((rowid, record)) = self.cursor.next(&mut pages)? {
-            let mut event = Event {
-                record,
-                texts: early_and_last_text(record, COLUMNS.len(), TYPE),
-                layout: None,
-            };
-            if self.wants_more || event.texts.is_none() {
-                let laid_out = self.layout.of(record, COLUMNS.len());
-                laid_out.ok_or_else(|| malformed("an event is cut off"))?;
-                event.layout = Some(&self.layout);
-            }
-            match visit(rowid.cast_unsigned(), &event)? {
-                Flow::GoOn => {}
-                Flow::Stop => break,
+            let event = Event::new(record, &mut self.layout, self.wants_more)?;
+            if visit(rowid.cast_unsigned(), &event)? == Flow::Stop {
+                break;
             }
         }
         Ok(())
     }
+
+    /// Visits the events at these positions, in order, until told to stop. Says whether it was.
+    pub(super) fn visit_each(
+        &mut self,
+        connection: &Connection,
+        positions: &[Position],
+        mut visit: impl FnMut(Position, &Event<'_>) -> rusqlite::Result<Flow>,
+    ) -> rusqlite::Result<Flow> {
+        let root = root_of(connection)?;
+        let order = PageOrder::Scattered;
+        let mut pages = DatabasePages::reading_ahead(connection, &mut self.ahead, order)?;
+        self.cursor.seek(&mut pages, root, None)?;
+        for &position in positions {
+            let before = position.cast_signed() - 1;
+            self.cursor.seek_again(&mut pages, root, Some(before))?;
+            let Some((rowid, record)) = self.cursor.next(&mut pages)? else {
+                break;
+            };
+            if rowid.cast_unsigned() != position {
+                continue;
+            }
+            let event = Event::new(record, &mut self.layout, self.wants_more)?;
+            if visit(position, &event)? == Flow::Stop {
+                return Ok(Flow::Stop);
+            }
+        }
+        Ok(Flow::GoOn)
+    }
+}
+
+fn root_of(connection: &Connection) -> rusqlite::Result<u32> {
+    let mut root = connection.prepare_cached(SELECT_ROOT)?;
+    root.query_row([], |row| row.get(0))
 }
 
 /// Whether there is more to visit.
@@ -106,7 +129,25 @@ pub(super) struct Event<'a> {
     layout: Option<&'a RecordLayout>,
 }
 
-impl Event<'_> {
+impl<'a> Event<'a> {
+    fn new(
+        record: &'a [u8],
+        layout: &'a mut RecordLayout,
+        wants_more: bool,
+    ) -> rusqlite::Result<Self> {
+        let mut event = Self {
+            record,
+            texts: early_and_last_text(record, COLUMNS.len(), TYPE),
+            layout: None,
+        };
+        if wants_more || event.texts.is_none() {
+            let laid_out = layout.of(record, COLUMNS.len());
+            laid_out.ok_or_else(|| malformed("an event is cut off"))?;
+            event.layout = Some(layout);
+        }
+        Ok(event)
+    }
+
     pub(super) fn hash(&self) -> rusqlite::Result<Hash> {
         match self.field(HASH)? {
             ValueRef::Blob(bytes) => bytes.try_into().ok(),

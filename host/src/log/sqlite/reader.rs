@@ -9,14 +9,14 @@
 
 use std::sync::Arc;
 
-use rusqlite::{CachedStatement, Connection, params_from_iter};
+use rusqlite::{Connection, params_from_iter};
 
 use super::Shared;
 use super::connection::open_reader;
 use super::errors::explain;
 use super::pages::{EventPages, Flow};
 use super::query;
-use super::source::{Column, SelectedRow, Source as _, Wanted};
+use super::source::{Column, SelectedRow, Source, Wanted};
 use crate::event::{Hash, Position};
 use crate::log::type_names::TypeNames;
 use crate::log::{EnvelopeParts, EventChunk, LogError, LogReader, TypeFilter};
@@ -240,46 +240,101 @@ impl SqliteReader {
     ) -> rusqlite::Result<bool> {
         let began = chunk.reached;
         let end = up_to.min(began.saturating_add(width));
-        self.found.clear();
-        {
-            let mut statement = self.connection.prepare_cached(&self.statements.window)?;
-            let bounds = [&began as &dyn rusqlite::ToSql, &end];
-            let types = self
-                .types
-                .iter()
-                .flatten()
-                .map(|name| name as &dyn rusqlite::ToSql);
-            let mut rows = statement.query(params_from_iter(bounds.into_iter().chain(types)))?;
-            while let Some(row) = rows.next()? {
-                self.found.push(row.get(0)?);
+        let mut found = std::mem::take(&mut self.found);
+        self.find(began, end, &mut found)?;
+        let fetched = match self.pages.take() {
+            Some(mut pages) => {
+                let fetched = self.fetch_pages(&mut pages, &found, end, chunk);
+                self.pages = Some(pages);
+                fetched
             }
+            None => self.fetch_rows(&found, end, chunk),
+        };
+        let hits = found.len() as u64;
+        self.found = found;
+        let is_whole = fetched? == Flow::GoOn;
+        if is_whole {
+            chunk.reached = end;
         }
-        let limit = chunk.limit_events as u64;
-        let hits = self.found.len() as u64;
+        self.pace = next_pace(width, end - began, hits, chunk.limit_events as u64);
+        Ok(is_whole && !is_full(chunk))
+    }
+
+    /// The positions of wanted events behind `began`, up to `end`.
+    fn find(
+        &self,
+        began: Position,
+        end: Position,
+        found: &mut Vec<Position>,
+    ) -> rusqlite::Result<()> {
+        found.clear();
+        let mut statement = self.connection.prepare_cached(&self.statements.window)?;
+        let bounds = [&began as &dyn rusqlite::ToSql, &end];
+        let types = self.types.iter().flatten();
+        let types = types.map(|name| name as &dyn rusqlite::ToSql);
+        let mut rows = statement.query(params_from_iter(bounds.into_iter().chain(types)))?;
+        while let Some(row) = rows.next()? {
+            found.push(row.get(0)?);
+        }
+        Ok(())
+    }
+
+    fn fetch_pages(
+        &mut self,
+        pages: &mut EventPages,
+        found: &[Position],
+        end: Position,
+        chunk: &mut EventChunk,
+    ) -> rusqlite::Result<Flow> {
+        let (names, wanted) = (&mut self.names, &self.statements.wanted);
+        pages.visit_each(&self.connection, found, |position, event| {
+            take_found(names, wanted, position, event, end, chunk)
+        })
+    }
+
+    fn fetch_rows(
+        &mut self,
+        found: &[Position],
+        end: Position,
+        chunk: &mut EventChunk,
+    ) -> rusqlite::Result<Flow> {
         let wanted = &self.statements.wanted;
-        let mut fetch: CachedStatement<'_> =
-            self.connection.prepare_cached(&self.statements.fetch)?;
-        for position in &self.found {
+        let mut fetch = self.connection.prepare_cached(&self.statements.fetch)?;
+        for &position in found {
             let mut rows = fetch.query([position])?;
             let Some(row) = rows.next()? else { continue };
             let event = SelectedRow { row, wanted };
-            let name = event.bytes(Column::Type)?.unwrap_or_default();
-            if let Some(code) = self.names.code(name, chunk)?
-                && !wanted.push(&event, *position, code, chunk)?
-            {
-                self.pace = next_pace(width, end - began, hits, limit);
-                return Ok(false);
-            }
-            chunk.reached = *position;
-            if is_full(chunk) && *position < end {
-                self.pace = next_pace(width, end - began, hits, limit);
-                return Ok(false);
+            let flow = take_found(&mut self.names, wanted, position, &event, end, chunk)?;
+            if flow == Flow::Stop {
+                return Ok(flow);
             }
         }
-        chunk.reached = end;
-        self.pace = next_pace(width, end - began, hits, limit);
-        Ok(!is_full(chunk))
+        Ok(Flow::GoOn)
     }
+}
+
+/// Takes an event that the index gave, if there is room for it. Stops before `end` when there is none
+/// left.
+fn take_found(
+    names: &mut TypeNames,
+    wanted: &Wanted,
+    position: Position,
+    event: &impl Source,
+    end: Position,
+    chunk: &mut EventChunk,
+) -> rusqlite::Result<Flow> {
+    let name = event.bytes(Column::Type)?.unwrap_or_default();
+    if let Some(code) = names.code(name, chunk)?
+        && !wanted.push(event, position, code, chunk)?
+    {
+        return Ok(Flow::Stop);
+    }
+    chunk.reached = position;
+    Ok(if is_full(chunk) && position < end {
+        Flow::Stop
+    } else {
+        Flow::GoOn
+    })
 }
 
 /// Aims at windows that fill half a chunk, so that little is looked up twice.

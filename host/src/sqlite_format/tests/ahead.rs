@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, TestRunner};
 use rusqlite::Connection;
 
 use crate::sqlite_format::DatabasePages;
-use crate::sqlite_format::ahead::{PageRun, ReadAhead};
+use crate::sqlite_format::ahead::{PageOrder, PageRun, ReadAhead};
 
 /// What happens to a database that somebody reads.
 #[derive(Debug, Clone)]
@@ -101,11 +101,19 @@ fn begin(reader: &Connection) {
 
 /// How many pages came from the file.
 fn compare(reader: &Connection, ahead: &mut ReadAhead) -> usize {
+    let orders = [PageOrder::Sequential, PageOrder::Scattered];
+    orders
+        .map(|order| compare_in(order, reader, ahead))
+        .iter()
+        .sum()
+}
+
+fn compare_in(order: PageOrder, reader: &Connection, ahead: &mut ReadAhead) -> usize {
     let count = reader.query_row("PRAGMA page_count", [], |row| row.get(0));
     let count: u32 = count.expect("a count");
     let mut sqlite = DatabasePages::new(reader).expect("readable pages");
     let (mut found, mut expected) = (PageRun::default(), PageRun::default());
-    let mut pages = DatabasePages::reading_ahead(reader, ahead).expect("readable pages");
+    let mut pages = DatabasePages::reading_ahead(reader, ahead, order).expect("readable pages");
     for number in 1..=count {
         sqlite.read(number, &mut expected).expect("a page");
         pages.read(number, &mut found).expect("a page");

@@ -43,7 +43,14 @@ impl<'s> Readers<'s> {
         let read = |(module, shapes): (usize, &Vec<Shape>)| {
             let mut blocks = Blocks::new(shapes);
             let located = &self.located;
-            let fitted = self.fitter.fit(plan, module, payload, located, &mut blocks);
+            let fitted = self.fitter.fit(
+                plan,
+                module,
+                payload,
+                located,
+                &mut blocks,
+                FitTo::AllColumns,
+            );
             if !matches!(fitted, Ok(Some(_))) {
                 assert_eq!(blocks.bytes(), 0, "a misfit leaves nothing behind");
             }
@@ -51,6 +58,31 @@ impl<'s> Readers<'s> {
         };
         self.modules.iter().enumerate().map(read).collect()
     }
+}
+
+/// What each module gets of a batch, and how many of its columns are copies.
+fn batches(
+    modules: &[Vec<Shape>],
+    payloads: &[&String],
+    to: FitTo,
+) -> (Vec<Vec<Vec<Column>>>, usize) {
+    let mut readers = Readers::new(modules);
+    let mut blocks: Vec<_> = modules.iter().map(|shapes| Blocks::new(shapes)).collect();
+    for payload in payloads {
+        let fitter = &readers.fitter;
+        let plan = fitter.plan("T").expect("all take it");
+        fitter.locate(plan, payload.as_bytes(), &mut readers.located);
+        for (module, blocks) in blocks.iter_mut().enumerate() {
+            let located = &readers.located;
+            let fitted = fitter.fit(plan, module, payload.as_bytes(), located, blocks, to);
+            fitted.expect("it fits alone");
+        }
+    }
+    if to == FitTo::OwnColumns {
+        readers.fitter.copy_twins(&mut blocks);
+    }
+    let taken = blocks.iter_mut().map(Blocks::take).collect();
+    (taken, readers.fitter.twins.len())
 }
 
 /// An outcome without the words of a refused value.
@@ -82,6 +114,33 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_column_that_is_made_once_is_the_one_that_each_would_have_made(
+        pool in prop::collection::vec(texts::shapes(), 2),
+        choices in prop::collection::vec((0..2_usize, any::<prop::sample::Index>()), 2..4),
+        payloads in prop::collection::vec(texts::json(), 1..24),
+    ) {
+        // Modules that have much in common: the same shapes without one field each.
+        let modules: Vec<_> = choices.iter().map(|(base, index)| {
+            let mut shapes = pool[*base].clone();
+            let shape = index.index(shapes.len());
+            if !shapes[shape].fields.is_empty() {
+                let field = index.index(shapes[shape].fields.len());
+                shapes[shape].fields.remove(field);
+            }
+            shapes
+        }).collect();
+        let mut readers = Readers::new(&modules);
+        let fit_all = |payload: &&String| {
+            let outcomes = readers.read("T", payload.as_bytes());
+            outcomes.iter().all(|outcome| matches!(outcome, Ok(Some(_))))
+        };
+        let payloads: Vec<_> = payloads.iter().filter(fit_all).collect();
+        let (once, _) = batches(&modules, &payloads, FitTo::OwnColumns);
+        let (each, _) = batches(&modules, &payloads, FitTo::AllColumns);
+        prop_assert_eq!(once, each);
     }
 
     #[test]
@@ -204,4 +263,50 @@ fn paths_lead_as_deep_as_json_goes() {
     assert_eq!(beside(&path(128), "$", &deep(128)), Ok(Cell::Missing));
     // Nobody has to look at all of it, and nothing breaks where it is deeper than that.
     assert_eq!(beside("v", &path(128), &deep(1_000_000)), Ok(Cell::Missing));
+}
+
+#[test]
+fn columns_are_made_once_where_rows_and_values_are_the_same() {
+    use Wanted::{Integer, Real, Text};
+    let copies = |one: &[Shape], other: &[Shape]| {
+        let modules = [one.to_vec(), other.to_vec()];
+        Readers::new(&modules).fitter.twins.len()
+    };
+    let of_type = |name: &str| shape(name, vec![field("a", Integer), optional("b", Text)]);
+    let both = [of_type("T")];
+    assert_eq!(copies(&both, &both), 2);
+    let turned = [shape("T", vec![optional("b", Text), field("a", Integer)])];
+    assert_eq!(copies(&both, &turned), 2);
+    let pointer = [shape("T", vec![field("/a", Integer)])];
+    assert_eq!(copies(&both, &pointer), 1);
+    let stricter = [shape("T", vec![field("a", Real), field("b", Text)])];
+    assert_eq!(copies(&both, &stricter), 0);
+    // Other events, or not known which of the events.
+    assert_eq!(copies(&both, &[of_type("U")]), 0);
+    assert_eq!(copies(&[of_type("*")], &[of_type("*")]), 0);
+    assert_eq!(copies(&both, &[of_type("T"), shape("T", vec![])]), 0);
+    assert_eq!(
+        copies(&both, &[of_type("U"), of_type("T"), of_type("*")]),
+        2
+    );
+}
+
+#[test]
+fn a_third_module_has_the_columns_of_the_first() {
+    let wants = |paths: &[&str]| {
+        let fields = paths.iter().map(|path| field(path, Wanted::Integer));
+        vec![shape("T", fields.collect())]
+    };
+    let modules = [
+        wants(&["a", "b"]),
+        wants(&["c", "a"]),
+        wants(&["b", "c", "a"]),
+    ];
+    let payloads: Vec<_> = (0..9)
+        .map(|n| format!(r#"{{"a":{n},"b":{},"c":{}}}"#, n + 100, n + 200))
+        .collect();
+    let payloads: Vec<_> = payloads.iter().collect();
+    let (once, copies) = batches(&modules, &payloads, FitTo::OwnColumns);
+    assert_eq!(copies, 4);
+    assert_eq!(once, batches(&modules, &payloads, FitTo::AllColumns).0);
 }
