@@ -188,7 +188,7 @@ impl ModuleParser {
         let texts = texts.iter().filter(|(asked, _)| *asked);
         let texts: usize = texts.map(|(_, texts)| texts.bytes.len()).sum();
         Parsed {
-            bytes: blocks.bytes() + texts + sources.len() * event_bytes(&asked),
+            bytes: blocks.bytes() + texts + sources.len() * event_bytes(asked),
             batch: self.batch(chunk, blocks.take(), &sources, shapes),
             sources,
             misfit: self.misfit.take(),
@@ -238,7 +238,7 @@ impl ModuleParser {
 }
 
 /// What an event takes in a batch besides its fields and the envelope's texts.
-fn event_bytes(asked: &Envelope) -> usize {
+fn event_bytes(asked: Envelope) -> usize {
     let times = [asked.time, asked.recorded_at, asked.occurred_at];
     let numbers = times.iter().filter(|asked| **asked).count() + usize::from(asked.revision);
     let texts = [asked.stream, asked.id, asked.metadata, asked.type_name];
