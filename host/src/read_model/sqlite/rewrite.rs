@@ -11,6 +11,7 @@
 mod encode;
 mod fill;
 mod old;
+mod pieces;
 
 use std::collections::HashMap;
 use std::fs;
@@ -234,7 +235,7 @@ impl SqliteReadModel {
                 )?)
             };
             let mut fill = TableFill::new(table, page_bytes);
-            encode::each(table, changes, |change| {
+            pieces::each(table, changes, |change| {
                 fill.merge(&mut file, &mut old, change, &self.path)
             })?;
             fill.finish(&mut file, &mut old, &roots)?;

@@ -1,24 +1,14 @@
-//! Rows on their way into a file: from the contract's encoding to SQLite's, on a thread of their own,
-//! while what came before is laid out. Both take about as long.
-
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+//! Rows from the contract's encoding to SQLite's.
 
 use retell_contract::key::push_key_ref;
 use retell_contract::value::ValueRef;
 use retell_contract::walk_row;
 
 use super::super::rows::push_stored;
-use super::super::runs::SortedChanges;
 use super::super::schema::{Layout, TableSql};
 use crate::read_model::{ReadModelError, RowChange};
 use crate::sqlite_format::RecordWriter;
 
-/// Changes that are handed over at once.
-const CHANGES_PER_PIECE: usize = 2_048;
-/// Pieces that wait to be laid out.
-const PIECES_AHEAD: usize = 4;
-/// Fewer changes than this are not worth a thread.
-const CHANGES_ALONE: usize = 4 * CHANGES_PER_PIECE;
 /// Rows of so many columns are taken apart without an allocation.
 const COLUMNS_INLINE: usize = 16;
 
@@ -42,7 +32,7 @@ pub(super) struct EncodedRow<'p> {
 
 /// Changes one after the other, and the bytes of their keys and rows end to end.
 #[derive(Default)]
-struct Piece {
+pub(super) struct Piece {
     changes: Vec<Place>,
     bytes: Vec<u8>,
 }
@@ -58,38 +48,11 @@ struct Place {
     values_end: usize,
 }
 
-/// Hands each change of a table to `take`, in order.
-pub(super) fn each(
-    table: &TableSql,
-    mut changes: SortedChanges<'_>,
-    mut take: impl FnMut(&EncodedChange<'_>) -> Result<(), ReadModelError>,
-) -> Result<(), ReadModelError> {
-    let mut encoder = Encoder::new(table);
-    for _ in 0..CHANGES_ALONE / CHANGES_PER_PIECE {
-        let piece = encoder.piece(&mut changes, Piece::default())?;
-        piece.each(&mut take)?;
-        if piece.changes.len() < CHANGES_PER_PIECE {
-            return Ok(());
-        }
-    }
-    std::thread::scope(|scope| {
-        let (pieces, ready) = sync_channel(PIECES_AHEAD);
-        let (emptied, empty) = sync_channel(PIECES_AHEAD + 2);
-        scope.spawn(move || encoder.run(&mut changes, &pieces, &empty));
-        for piece in ready {
-            let piece: Piece = piece?;
-            piece.each(&mut take)?;
-            // Where nobody takes it, there is nothing more to encode.
-            let _ = emptied.try_send(piece);
-        }
-        Ok(())
-    })
-}
-
 impl Piece {
-    fn each(
+    /// Hands each change to `take`, in order.
+    pub(super) fn each(
         &self,
-        take: &mut impl FnMut(&EncodedChange<'_>) -> Result<(), ReadModelError>,
+        mut take: impl FnMut(&EncodedChange<'_>) -> Result<(), ReadModelError>,
     ) -> Result<(), ReadModelError> {
         let mut start = 0;
         for place in &self.changes {
@@ -112,7 +75,7 @@ impl Piece {
     }
 }
 
-struct Encoder<'t> {
+pub(super) struct Encoder<'t> {
     table: &'t TableSql,
     /// The columns of a record, in their order.
     order: Vec<usize>,
@@ -121,7 +84,7 @@ struct Encoder<'t> {
 }
 
 impl<'t> Encoder<'t> {
-    fn new(table: &'t TableSql) -> Self {
+    pub(super) fn new(table: &'t TableSql) -> Self {
         let mut order: Vec<usize> = (0..table.columns.len()).collect();
         if table.layout == Layout::Key {
             // A table without rowids has the key's columns first.
@@ -137,37 +100,19 @@ impl<'t> Encoder<'t> {
         }
     }
 
-    /// Encodes everything, until nobody wants it any more.
-    fn run(
-        mut self,
-        changes: &mut SortedChanges<'_>,
-        pieces: &SyncSender<Result<Piece, ReadModelError>>,
-        empty: &Receiver<Piece>,
-    ) {
-        loop {
-            let piece = self.piece(changes, empty.try_recv().unwrap_or_default());
-            let is_last = !matches!(&piece, Ok(it) if it.changes.len() == CHANGES_PER_PIECE);
-            if pieces.send(piece).is_err() || is_last {
-                return;
-            }
-        }
-    }
-
-    /// The next changes. `piece`: what its memory is taken of.
-    fn piece(
+    /// Makes it a piece of these changes, with their keys' prefixes.
+    pub(super) fn fill<'c>(
         &mut self,
-        changes: &mut SortedChanges<'_>,
-        mut piece: Piece,
-    ) -> Result<Piece, ReadModelError> {
+        piece: &mut Piece,
+        changes: impl Iterator<Item = (u128, RowChange<'c>)>,
+    ) -> Result<(), ReadModelError> {
         piece.changes.clear();
         piece.bytes.clear();
-        while piece.changes.len() < CHANGES_PER_PIECE
-            && let Some((key_prefix, change)) = changes.next()?
-        {
+        for (key_prefix, change) in changes {
             let place = self.encode(key_prefix, change, &mut piece.bytes)?;
             piece.changes.push(place);
         }
-        Ok(piece)
+        Ok(())
     }
 
     fn encode(
