@@ -42,7 +42,8 @@ pub const POSTGRES_RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub const POSTGRES_POOL_CONNECTIONS_MAX: u32 = 8;
 
 /// Events handed to a module at once … Large batches fold many changes of a row into one, and small ones
-/// fit the processor's cache (measured: 1,000 cost a tenth to a fifth more, 6,000 gained little).
+/// fit the processor's cache (measured: with 1,000 most folds take a tenth to a fifth longer, with 6,000
+/// some take less and some more).
 pub const BATCH_EVENTS_MAX: usize = 3_000;
 /// … or bytes of payload, whichever comes first.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
