@@ -5,7 +5,7 @@
 //! depends on the payload and that module's shapes alone.
 //!
 //! Two steps with a seam between them: [`Fitter::locate`] finds where the wanted values are in the
-//! text, and [`Fitter::fit`] makes a row of them for one module. What several modules want alike is
+//! text, and [`Fitter::fit`] makes a row of them for one module. What several modules want alike
 //! can be made once: [`FitTo::OwnColumns`] leaves it out, and [`Fitter::copy_twins`] puts it in.
 
 use std::collections::{BTreeSet, HashMap};

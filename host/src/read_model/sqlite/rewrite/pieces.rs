@@ -45,21 +45,21 @@ pub(super) fn each(
         let source = &source;
         scope.spawn(move || Worker::new(table).run(source, &encoded));
         let mut waiting = BTreeMap::new();
-        let mut number = PIECES_ALONE;
+        let mut next = PIECES_ALONE;
         loop {
-            if let Some(piece) = waiting.remove(&number) {
+            if let Some(piece) = waiting.remove(&next) {
                 let piece: Piece = piece?;
                 piece.each(&mut take)?;
                 source.reuse(piece);
-                number += 1;
+                next += 1;
                 continue;
             }
-            let mut next = others.try_recv().ok();
-            if next.is_none() && waiting.len() < PIECES_AHEAD {
-                next = worker.next(source);
+            let mut encoded = others.try_recv().ok();
+            if encoded.is_none() && waiting.len() < PIECES_AHEAD {
+                encoded = worker.next(source);
             }
             // What comes next is being encoded by the other thread, or there is nothing more.
-            let Some((number, piece)) = next.or_else(|| others.recv().ok()) else {
+            let Some((number, piece)) = encoded.or_else(|| others.recv().ok()) else {
                 return Ok(());
             };
             waiting.insert(number, piece);
