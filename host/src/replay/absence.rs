@@ -2,14 +2,28 @@
 //! key that it never wrote, without asking the database: exactly as long as the cache has forgotten
 //! nothing, and from then on through a filter over the keys that were forgotten.
 
-/// Bits a filter spends on a key: one key in some fifty is taken for a known one then.
+/// Keys that the first filter has room for: so many for each row that the cache has room for, and at
+/// least so many. Each further filter has room for twice as many as the one before. There are to be few
+/// of them: to ask one more is to wait for memory once more.
+const FIRST_KEYS_PER_ROW: usize = 4;
+const FIRST_KEYS_MIN: usize = 1 << 16;
+/// Bits that a filter spends on a key: one other key in some eighty is taken for a known one then.
 const BITS_PER_KEY: usize = 10;
-/// Keys that the first filter has room for; each further one has room for twice as many.
-const FIRST_KEYS: usize = 1 << 16;
-/// Bits that a key sets, all in one block of 64 bytes.
-const PROBES: u32 = 6;
 
+/// Of each word of its block a key has one bit.
 const BLOCK_WORDS: usize = 8;
+type Block = [u32; BLOCK_WORDS];
+/// Odd numbers without a pattern, which choose a key's bit of each word.
+const SALTS: Block = [
+    0x9e37_79b1,
+    0x85eb_ca77,
+    0xc2b2_ae3d,
+    0x27d4_eb2f,
+    0x1656_67b1,
+    0xd3a2_646d,
+    0xfd70_46c5,
+    0xb55a_4f09,
+];
 
 /// See the module's documentation. Keys come as hashes.
 #[derive(Debug)]
@@ -19,10 +33,13 @@ pub(super) struct Absence {
     layers: Vec<Layer>,
 }
 
-/// A Bloom filter of a fixed size.
+/// A split block Bloom filter of a fixed size: all of a key is in one block, and asked for at once.
 #[derive(Debug)]
 struct Layer {
-    blocks: Vec<[u64; BLOCK_WORDS]>,
+    blocks: Vec<Block>,
+    /// That it was made for.
+    keys: usize,
+    /// For so many more.
     room: usize,
 }
 
@@ -42,16 +59,30 @@ impl Absence {
 
     /// Whether this key, which the cache does not know, is absent for certain.
     pub(super) fn is_certain(&self, hash: u64) -> bool {
-        self.from_nothing && !self.layers.iter().any(|layer| layer.may_have(hash))
+        let bits = bits_of(hash);
+        self.from_nothing && !self.layers.iter().any(|layer| layer.may_have(hash, &bits))
     }
 
-    /// The cache forgets a row that the table has.
-    pub(super) fn add(&mut self, hash: u64) {
+    /// What is in memory where [`is_certain`](Self::is_certain) will look.
+    pub(super) fn look(&self, hash: u64) -> u32 {
+        let layers = self.layers.iter();
+        layers.fold(0, |seen, layer| seen ^ layer.look(hash))
+    }
+
+    /// What is in memory where [`add`](Self::add) will write, unless a new layer is due.
+    pub(super) fn look_to_add(&self, hash: u64) -> u32 {
+        self.layers.last().map_or(0, |layer| layer.look(hash))
+    }
+
+    /// The cache forgets a row that the table has. It has room for about so many.
+    pub(super) fn add(&mut self, hash: u64, cached: usize) {
         if !self.from_nothing {
             return;
         }
         if self.layers.last().is_none_or(|layer| layer.room == 0) {
-            let keys = FIRST_KEYS << self.layers.len();
+            let first = FIRST_KEYS_MIN.max(FIRST_KEYS_PER_ROW * cached);
+            let last = self.layers.last();
+            let keys = last.map_or(first, |last| 2 * last.keys);
             self.layers.push(Layer::new(keys));
         }
         let layer = self.layers.last_mut().expect("pushed just above");
@@ -61,24 +92,29 @@ impl Absence {
 
 impl Layer {
     fn new(keys: usize) -> Self {
-        let blocks = (keys * BITS_PER_KEY).div_ceil(BLOCK_WORDS * 64);
+        let blocks = (keys * BITS_PER_KEY).div_ceil(BLOCK_WORDS * 32);
         Self {
             blocks: vec![[0; BLOCK_WORDS]; blocks],
+            keys,
             room: keys,
         }
     }
 
     fn add(&mut self, hash: u64) {
         let block = self.block_of(hash);
-        for (word, bit) in places(hash) {
-            self.blocks[block][word] |= bit;
+        for (word, bit) in self.blocks[block].iter_mut().zip(bits_of(hash)) {
+            *word |= bit;
         }
         self.room -= 1;
     }
 
-    fn may_have(&self, hash: u64) -> bool {
-        let block = &self.blocks[self.block_of(hash)];
-        places(hash).all(|(word, bit)| block[word] & bit != 0)
+    fn may_have(&self, hash: u64, bits: &Block) -> bool {
+        let words = self.blocks[self.block_of(hash)].iter().zip(bits);
+        words.fold(0, |missing, (word, bit)| missing | (bit & !word)) == 0
+    }
+
+    fn look(&self, hash: u64) -> u32 {
+        self.blocks[self.block_of(hash)][0]
     }
 
     fn block_of(&self, hash: u64) -> usize {
@@ -87,14 +123,11 @@ impl Layer {
     }
 }
 
-/// The bits of a key in its block: word and mask. The block was chosen by the hash's high bits, these
-/// are chosen by its low ones.
-fn places(hash: u64) -> impl Iterator<Item = (usize, u64)> {
-    (0..PROBES).map(move |probe| {
-        let place = hash.rotate_right(probe * 9) & 511;
-        let word = usize::try_from(place >> 6).expect("below 8");
-        (word, 1 << (place & 63))
-    })
+/// The bits of a key in its block. The block is chosen by the hash's high bits, these by its low ones.
+fn bits_of(hash: u64) -> Block {
+    let [low @ .., _, _, _, _] = hash.to_le_bytes();
+    let low = u32::from_le_bytes(low);
+    SALTS.map(|salt| 1 << (low.wrapping_mul(salt) >> 27))
 }
 
 #[cfg(test)]
@@ -111,18 +144,18 @@ mod tests {
         let mut absence = Absence::new(true);
         assert!(absence.is_total() && absence.is_certain(hash(7)));
         let keys = 300_000;
-        (0..keys).for_each(|n| absence.add(hash(n)));
+        (0..keys).for_each(|n| absence.add(hash(n), 1_000));
         assert!(!absence.is_total());
         assert!((0..keys).all(|n| !absence.is_certain(hash(n))));
         let mistaken = (keys..2 * keys).filter(|&n| !absence.is_certain(hash(n)));
         let mistaken = mistaken.count();
-        assert!(mistaken < 30_000, "{mistaken} of {keys}");
+        assert!(mistaken < 10_000, "{mistaken} of {keys}");
     }
 
     #[test]
     fn without_a_start_from_nothing_no_key_is_absent_for_certain() {
         let mut absence = Absence::new(false);
-        absence.add(hash(1));
+        absence.add(hash(1), 1);
         assert!(!absence.is_total() && !absence.is_certain(hash(2)));
     }
 }

@@ -52,7 +52,7 @@ struct Slot {
     /// Without: there is no row under the key.
     has_row: bool,
     dirty: bool,
-    /// Read or changed since the clock hand passed.
+    /// Read or changed since it came or the clock hand passed.
     used: bool,
     stored: Stored,
 }
@@ -95,6 +95,11 @@ impl Slot {
 
     fn length(&self) -> usize {
         self.length as usize
+    }
+
+    /// Whether the table has it as it is, with all flushes up to that one.
+    fn is_clean(&self, committed: FlushNumber) -> bool {
+        !self.dirty && self.frozen_in <= committed
     }
 
     fn cost(&self) -> usize {
@@ -195,10 +200,13 @@ impl TableCache {
         for (slot, &hash) in slots.iter_mut().zip(hashes) {
             *slot = self.by_key.find(hash, |_| true);
         }
-        let slots = slots.iter().flatten();
-        let slots = slots.filter_map(|&id| self.slots.get(id));
-        let seen = slots.filter_map(|slot| slot.bytes(&self.chunks).first());
+        let found = slots.iter().flatten();
+        let found = found.filter_map(|&id| self.slots.get(id));
+        let seen = found.filter_map(|slot| slot.bytes(&self.chunks).first());
         std::hint::black_box(seen.fold(0, |seen, byte| seen ^ byte));
+        let missed = hashes.iter().zip(&slots).filter(|(_, slot)| slot.is_none());
+        let seen = missed.map(|(&hash, _)| self.absence.look(hash));
+        std::hint::black_box(seen.fold(0, |seen, word| seen ^ word));
     }
 
     /// Changes a row.
@@ -306,19 +314,25 @@ impl TableCache {
         self.committed = flush;
     }
 
-    /// Forgets clean rows that were not used lately, until at most `bytes_max` are in use or nothing
+    /// Forgets clean rows that were not used again lately, until at most `bytes_max` are in use or nothing
     /// more is clean. `forget` is told of each slot that goes.
     pub(super) fn evict(&mut self, bytes_max: usize, mut forget: impl FnMut(SlotId, &[u8], &[u8])) {
         // Twice around: the first pass may only take the marks off.
         let mut looks = self.slots.count() * 2;
+        let mut looked_ahead = 0;
         while self.bytes > bytes_max && looks > 0 {
             looks -= 1;
+            if looked_ahead == 0 {
+                self.look_ahead_of_hand();
+                looked_ahead = KEYS_AHEAD;
+            }
+            looked_ahead -= 1;
             let id = self.hand;
             self.hand = (id + 1) % SlotId::try_from(self.slots.count()).expect("they are numbered");
             let Some(slot) = self.slots.get_mut(id) else {
                 continue;
             };
-            if slot.dirty || slot.frozen_in > self.committed {
+            if !slot.is_clean(self.committed) {
                 continue;
             }
             if std::mem::take(&mut slot.used) {
@@ -328,12 +342,24 @@ impl TableCache {
             self.by_key.remove(slot.hash, id);
             self.bytes -= slot.cost();
             if let Some(row) = slot.row(&self.chunks) {
-                self.absence.add(slot.hash);
+                self.absence.add(slot.hash, self.slots.count());
                 forget(id, slot.key(&self.chunks), row);
             }
             self.chunks.remove(slot.place, slot.length());
-            self.tidy();
         }
+        // Rows that lie together are often forgotten together: what would move now may be gone then.
+        self.tidy();
+    }
+
+    /// Looks at what forgetting the slots from the hand on will look at, as
+    /// [`look_ahead`](Self::look_ahead) does.
+    fn look_ahead_of_hand(&self) {
+        let next = (self.hand..).take(KEYS_AHEAD);
+        let next = next.filter_map(|id| self.slots.get(id));
+        let goes = next.filter(|slot| !slot.used && slot.is_clean(self.committed));
+        let seen =
+            goes.map(|&Slot { hash, .. }| self.by_key.look(hash) ^ self.absence.look_to_add(hash));
+        std::hint::black_box(seen.fold(0, |seen, word| seen ^ word));
     }
 
     /// Memory in use, roughly, in bytes.
@@ -370,7 +396,7 @@ impl TableCache {
             key_bytes: u16::try_from(key.len()).expect("keys are limited to far less"),
             has_row: row.is_some(),
             dirty,
-            used: true,
+            used: false,
             stored,
         };
         self.bytes += slot.cost();

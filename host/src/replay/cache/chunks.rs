@@ -115,10 +115,13 @@ impl Chunks {
 
     /// Forgets an entry.
     pub(super) fn remove(&mut self, place: Place, length: usize) {
+        let was_sparse = self.is_sparse(place.chunk);
         let chunk = &mut self.all[place.chunk as usize];
         chunk.live_bytes -= HEAD_BYTES + length;
         self.live_bytes -= HEAD_BYTES + length;
-        self.note_if_sparse(place.chunk);
+        if !was_sparse {
+            self.note_if_sparse(place.chunk);
+        }
     }
 
     /// Takes out a chunk that is less than half in use, if there is one. What is in use of it is to be
@@ -129,6 +132,10 @@ impl Chunks {
             // It may have been listed twice.
             if self.is_sparse(number) {
                 let chunk = std::mem::take(&mut self.all[number as usize]);
+                if chunk.live_bytes == 0 {
+                    self.free.push(number);
+                    continue;
+                }
                 self.live_bytes -= chunk.live_bytes;
                 return Some(Sparse {
                     number,

@@ -82,6 +82,32 @@ fn memory_is_counted_both_ways() {
     assert_eq!(cache.get(b"other"), Some(None), "it never was");
 }
 
+#[test]
+fn rows_that_are_used_again_outlive_the_others() {
+    let mut cache = cache();
+    let rows = 10 * KEYS_AHEAD as u64;
+    let key = u64::to_be_bytes;
+    let is_used = |row: u64| row.is_multiple_of(3);
+    for row in 0..rows {
+        cache.change(&key(row), Some(b"row"));
+    }
+    drop(cache.freeze(1));
+    cache.committed(1);
+    for row in (0..rows).filter(|&row| is_used(row)) {
+        assert!(cache.get(&key(row)).is_some());
+    }
+    let bytes_max = cache.bytes() / 2;
+    let mut forgotten = 0;
+    cache.evict(bytes_max, |_, key, row| {
+        let number = key.first_chunk().map(|key| u64::from_be_bytes(*key));
+        assert!(number.is_some_and(|row| !is_used(row)) && row == b"row");
+        forgotten += 1;
+    });
+    assert_eq!(forgotten, rows / 2);
+    let known = (0..rows).filter(|&row| cache.knows(&key(row)));
+    assert_eq!(known.count() as u64, rows - forgotten);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Change(u8, Option<u8>),
