@@ -93,6 +93,8 @@ struct TypePlan {
 struct ShapePlan {
     index: u16,
     fields: Vec<FieldPlan>,
+    /// Some field has no twin.
+    has_own: bool,
 }
 
 #[derive(Debug)]
@@ -172,7 +174,9 @@ impl Fitter {
                 return Ok(Some(shape.index));
             }
         }
-        last.fit(payload, &located.spots, blocks, to)?;
+        if to == FitTo::AllColumns || last.has_own {
+            last.fit(payload, &located.spots, blocks, to)?;
+        }
         Ok(Some(last.index))
     }
 
@@ -217,6 +221,7 @@ impl TypePlan {
                     .iter()
                     .map(|field| FieldPlan::new(field, &tree))
                     .collect(),
+                has_own: true,
             };
             shapes.iter().map(plan).collect()
         };

@@ -64,6 +64,7 @@ pub(super) fn find(event_type: &str, plan: &mut TypePlan, modules: &[&[Shape]]) 
                     at: place(module, at.index, field),
                 });
             }
+            at.has_own = at.fields.iter().any(|field| !field.has_twin);
         }
     }
     twins
