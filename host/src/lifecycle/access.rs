@@ -15,8 +15,10 @@ use crate::event::Position;
 use crate::read_model::ReadModelError;
 use crate::read_model::journal::JournalEntry;
 
-/// How often a command looks.
+/// How often a command looks at what another process does.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
+/// How often it looks after its own work; and at once when a version is ready or stops.
+const LOOK_AFTER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A projection as a command works on it or watches it.
 #[derive(Debug)]
@@ -152,7 +154,7 @@ impl Access {
             }
             match &self.here {
                 Some(supervisor) => {
-                    let _ = tokio::time::timeout(POLL_INTERVAL, supervisor.settles()).await;
+                    let _ = tokio::time::timeout(LOOK_AFTER_INTERVAL, supervisor.settles()).await;
                 }
                 None => tokio::time::sleep(POLL_INTERVAL).await,
             }

@@ -42,6 +42,16 @@ pub enum Phase {
     Ended(End),
 }
 
+impl Phase {
+    /// The same to those who wait for a phase.
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Fenced(one), Self::Fenced(other)) => one == other,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+
 /// How a worker ended.
 #[derive(Debug, Clone)]
 pub enum End {
@@ -333,7 +343,9 @@ fn fill(
     let mut head = watch.wait(0, Duration::ZERO)?;
     let until = task.build.until.unwrap_or(Position::MAX);
     let tell = |replay: &Replay, head: Position, phase: Phase| {
-        report.send_modify(|it| {
+        report.send_if_modified(|it| {
+            // Positions are looked up by those who want them: waking somebody for each costs more.
+            let is_news = !it.phase.is_like(&phase);
             *it = Progress {
                 phase,
                 position: replay.flushed(),
@@ -342,6 +354,7 @@ fn fill(
                 events_per_s: replay.events_per_s(),
                 dead_letters: replay.dead_letters(),
             };
+            is_news
         });
     };
     if !replay.is_ready() {
