@@ -37,9 +37,9 @@ pub(super) struct Absence {
 #[derive(Debug)]
 struct Layer {
     blocks: Vec<Block>,
-    /// That it was made for.
+    /// How many it was made for.
     keys: usize,
-    /// For so many more.
+    /// How many more it takes.
     room: usize,
 }
 
@@ -59,8 +59,11 @@ impl Absence {
 
     /// Whether this key, which the cache does not know, is absent for certain.
     pub(super) fn is_certain(&self, hash: u64) -> bool {
+        if !self.from_nothing || self.is_total() {
+            return self.from_nothing;
+        }
         let bits = bits_of(hash);
-        self.from_nothing && !self.layers.iter().any(|layer| layer.may_have(hash, &bits))
+        !self.layers.iter().any(|layer| layer.may_have(hash, &bits))
     }
 
     /// What is in memory where [`is_certain`](Self::is_certain) will look.
@@ -74,7 +77,7 @@ impl Absence {
         self.layers.last().map_or(0, |layer| layer.look(hash))
     }
 
-    /// The cache forgets a row that the table has. It has room for about so many.
+    /// The cache forgets a row that the table has. `cached`: how many rows it has room for, roughly.
     pub(super) fn add(&mut self, hash: u64, cached: usize) {
         if !self.from_nothing {
             return;
