@@ -54,3 +54,18 @@ fn mutated_modules_are_refused_or_loaded() {
     assert!(refused > MUTATIONS / 4, "only {refused} were refused");
     assert!(loaded > 0, "nothing came through, so nothing was compiled");
 }
+
+#[test]
+fn a_module_is_shared_as_long_as_somebody_uses_it() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let engine = Engine::new(cache.path()).expect("wasmtime runs here");
+    let module = Module::load(&engine, &engine::bytes("articles_v1")).expect("loads");
+    let digest = module.digest().to_owned();
+    let again = Module::in_use(&engine, &digest).expect("is in use");
+    assert_eq!(again.name(), module.name());
+    assert!(Module::in_use(&engine, &"0".repeat(64)).is_none());
+    drop(module);
+    assert!(Module::in_use(&engine, &digest).is_some());
+    drop(again);
+    assert!(Module::in_use(&engine, &digest).is_none());
+}

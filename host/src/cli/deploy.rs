@@ -132,7 +132,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let limits = args.changed_limits().over(Limits::default());
     let module = Module::load_within(&engine, &bytes, limits)
         .map_err(|error| bad_module(&args.file, error))?;
-    let host = session::open_host(context, session::writing_mode(context)).await?;
+    let host = session::open_host_with(context, session::writing_mode(context), engine).await?;
     let registered = register(&host, &module, &bytes, &args).await?;
     crash_point::reach(CrashPoint::VersionRegistered);
     let version = semver::Version::parse(&module.manifest().version)

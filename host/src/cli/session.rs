@@ -26,10 +26,19 @@ use crate::wasm::Engine;
 
 /// Opens everything that a command on projections needs.
 pub(crate) async fn open_host(context: &Context, mode: OpenMode) -> anyhow::Result<Arc<Host>> {
+    let engine = Engine::new(&context.config.cache())?;
+    open_host_with(context, mode, engine).await
+}
+
+/// The same with an engine that is there already.
+pub(crate) async fn open_host_with(
+    context: &Context,
+    mode: OpenMode,
+    engine: Engine,
+) -> anyhow::Result<Arc<Host>> {
     let config = &context.config;
     let OpenLog { log, .. } = open_log(context, mode).await?;
     let catalog = open_catalog(&config.log).await?;
-    let engine = Engine::new(&config.cache())?;
     let reading = FeedSettings::default();
     let reading = FeedSettings {
         threads: config.threads.unwrap_or(reading.threads),

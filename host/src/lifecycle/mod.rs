@@ -134,8 +134,11 @@ impl Host {
         }
     }
 
-    /// A module from the catalog, compiled.
+    /// A module from the catalog, compiled; or the same one that is in use in this process.
     pub async fn load_module(&self, digest: &str, rules: &Rules) -> Result<Module, LifecycleError> {
+        if let Some(module) = Module::in_use(&self.engine, digest) {
+            return Ok(module);
+        }
         let no_module = || LifecycleError::NoModule {
             digest: digest.to_owned(),
         };

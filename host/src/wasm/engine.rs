@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use wasmtime::Config;
 
+use super::loaded::LoadedModules;
+
 /// How often a running guest's clock is looked at.
 const EPOCH_TICK: Duration = Duration::from_millis(10);
 const GUEST_STACK_BYTES_MAX: usize = 1 << 20;
@@ -18,6 +20,7 @@ const GUEST_STACK_BYTES_MAX: usize = 1 << 20;
 pub struct Engine {
     inner: wasmtime::Engine,
     cache: PathBuf,
+    loaded: Arc<LoadedModules>,
     _ticker: Arc<Ticker>,
 }
 
@@ -45,12 +48,17 @@ impl Engine {
         Ok(Self {
             inner: engine,
             cache: cache.to_owned(),
+            loaded: Arc::default(),
             _ticker: ticker,
         })
     }
 
     pub(super) fn inner(&self) -> &wasmtime::Engine {
         &self.inner
+    }
+
+    pub(super) fn loaded(&self) -> &LoadedModules {
+        &self.loaded
     }
 
     /// Where the compiled code of a module is kept. The name holds all that the code depends on.

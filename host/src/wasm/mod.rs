@@ -5,6 +5,7 @@ mod bindings;
 mod engine;
 mod instance;
 mod limits;
+mod loaded;
 mod module;
 mod trap;
 

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use retell_contract::manifest::{self, Manifest, ManifestError};
@@ -107,13 +107,18 @@ pub struct Stamp {
 
 /// A compiled module, ready to be instantiated. Cheap to clone.
 #[derive(Clone)]
-pub struct Module {
+pub struct Module(Arc<Parts>);
+
+struct Parts {
     engine: Engine,
     pre: ProjectionPre<State>,
     digest: String,
     stamp: Stamp,
-    manifest: Arc<Manifest>,
+    manifest: Manifest,
 }
+
+/// A module, as long as somebody else keeps it.
+pub(super) struct WeakModule(Weak<Parts>);
 
 /// SHA-256, lower-case hex: by what a module is known.
 pub fn digest_of(bytes: &[u8]) -> String {
@@ -152,46 +157,67 @@ impl Module {
             .map_err(|source| ModuleError::Describe { source })?;
         let manifest = Manifest::from(described);
         manifest::check(&manifest).map_err(|source| ModuleError::Manifest { source })?;
-        Ok(Self {
+        let module = Self(Arc::new(Parts {
             engine: engine.clone(),
             pre,
             digest,
             stamp,
-            manifest: Arc::new(manifest),
-        })
+            manifest,
+        }));
+        engine.loaded().add(&module);
+        Ok(module)
+    }
+
+    /// One that this engine has loaded and that is in use, by its digest.
+    pub fn in_use(engine: &Engine, digest: &str) -> Option<Self> {
+        engine.loaded().get(digest)
     }
 
     pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+        &self.0.manifest
     }
 
     /// SHA-256 of the file, lower-case hex.
     pub fn digest(&self) -> &str {
-        &self.digest
+        &self.0.digest
     }
 
     pub fn stamp(&self) -> &Stamp {
-        &self.stamp
+        &self.0.stamp
     }
 
     /// `articles@1.0.0`
     pub fn name(&self) -> String {
-        format!("{}@{}", self.manifest.name, self.manifest.version)
+        format!("{}@{}", self.manifest().name, self.manifest().version)
     }
 
     pub(super) fn engine(&self) -> &Engine {
-        &self.engine
+        &self.0.engine
     }
 
     pub(super) fn pre(&self) -> &ProjectionPre<State> {
-        &self.pre
+        &self.0.pre
+    }
+
+    pub(super) fn downgrade(&self) -> WeakModule {
+        WeakModule(Arc::downgrade(&self.0))
+    }
+}
+
+impl WeakModule {
+    pub(super) fn upgrade(&self) -> Option<Module> {
+        self.0.upgrade().map(Module)
+    }
+
+    pub(super) fn is_in_use(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 
 impl std::fmt::Debug for Module {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Module")
-            .field("digest", &self.digest)
+            .field("digest", &self.digest())
             .finish_non_exhaustive()
     }
 }

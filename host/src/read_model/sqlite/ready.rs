@@ -1,5 +1,6 @@
 //! From replaying to ready: the deferred indexes, the module's after-replay SQL, durability.
 
+use std::fs;
 use std::time::Instant;
 
 use retell_contract::manifest::Dialect;
@@ -32,11 +33,25 @@ impl SqliteReadModel {
         self.begin()?;
         self.finish_schema().inspect_err(|_| self.roll_back())?;
         crash_point::reach(CrashPoint::IndexesBuilt);
+        // Which syncs what it commits.
         self.end()?;
-        open::sync(&self.connection, &self.path)?;
         modes::following_mode(&self.connection).map_err(|error| self.fault(Doing::Sync, error))?;
+        self.move_in_long_wal()?;
         self.ready = true;
         Ok(())
+    }
+
+    /// Indexes make the WAL longer than it gets by small flushes: the first of those shall not pay.
+    fn move_in_long_wal(&self) -> Result<(), ReadModelError> {
+        let wal = open::side_file(&self.path, "-wal");
+        let bytes = fs::metadata(wal).map_or(0, |it| it.len());
+        let usual = limits::READ_MODEL_WAL_PAGES * limits::READ_MODEL_PAGE_BYTES;
+        if bytes <= u64::from(usual) {
+            return Ok(());
+        }
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            .map_err(|error| self.fault(Doing::Sync, error))
     }
 
     fn finish_schema(&mut self) -> Result<(), ReadModelError> {

@@ -492,3 +492,28 @@ fn an_index_is_deferred_until_it_is_asked_for() {
     model.ensure_index(0, 1).expect("builds");
     assert!(exists());
 }
+
+/// Else the first flush of a version that follows would move a whole index into the file.
+#[test]
+fn indexes_are_in_the_file_itself_when_it_is_ready() {
+    let folder = Folder::new();
+    let mut model = folder.create(&people(), &provenance(), 1).expect("creates");
+    let town = "x".repeat(500);
+    let all: Vec<_> = (0..10_000)
+        .map(|n| person(&format!("{n:05}"), None, Some(&town), n))
+        .collect();
+    let changes: Vec<_> = all.iter().map(|it| put(it, true)).collect();
+    model.write(&changes).expect("writes");
+    model.commit(at(1), 0.0).expect("commits");
+    model.prepare_ready().expect("gets ready");
+
+    let alone = folder.path().with_extension("alone");
+    std::fs::copy(folder.path(), &alone).expect("copies");
+    let indexed: i64 = rusqlite::Connection::open(&alone)
+        .and_then(|it| {
+            let sql = "SELECT count(*) FROM person INDEXED BY \"person.town\" WHERE town > ''";
+            it.query_row(sql, [], |row| row.get(0))
+        })
+        .expect("has the index");
+    assert_eq!(indexed, 10_000);
+}

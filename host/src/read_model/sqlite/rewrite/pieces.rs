@@ -16,7 +16,7 @@ const CHANGES_PER_PIECE: usize = 2_048;
 /// Pieces that wait to be laid out, of each thread.
 const PIECES_AHEAD: usize = 4;
 /// Fewer pieces than this are not worth a thread.
-const PIECES_ALONE: usize = 4;
+const PIECES_ALONE: usize = 1;
 
 /// A piece and its number in the order.
 type Encoded = (usize, Result<Piece, ReadModelError>);
