@@ -41,11 +41,11 @@ impl Layers {
         self.state().runs.push(Arc::new(run));
     }
 
-    /// All of it is in a new file.
-    pub(super) fn begin_anew(&self) {
+    /// All of it is in a new file. Returns the runs, which nobody needs any more.
+    pub(super) fn begin_anew(&self) -> Vec<Arc<Run>> {
         let mut state = self.state();
         state.rewrites += 1;
-        state.runs.clear();
+        std::mem::take(&mut state.runs)
     }
 
     /// The runs never were.

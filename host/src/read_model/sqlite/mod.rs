@@ -13,6 +13,7 @@ mod provenance;
 mod query;
 mod read;
 mod ready;
+mod replaced;
 mod retire;
 mod rewrite;
 mod rows;
@@ -41,6 +42,7 @@ use fault::{Doing, fault};
 use guard::Guard;
 use layers::Layers;
 use read::SqliteRows;
+use replaced::Replaced;
 pub use retire::files_of_builds;
 use schema::TableSql;
 
@@ -61,6 +63,7 @@ pub struct SqliteReadModel {
     layers: Arc<Layers>,
     /// Flushes that wait in runs.
     aside: Option<Aside>,
+    replaced: Replaced,
     provenance: Provenance,
     /// Per table and index: whether it is in the database, as of the open transaction.
     index_exists: Vec<Vec<bool>>,
@@ -200,6 +203,7 @@ impl SqliteReadModel {
             in_place,
             layers: Arc::default(),
             aside: None,
+            replaced: Replaced::default(),
             provenance: provenance.clone(),
             clock,
         };

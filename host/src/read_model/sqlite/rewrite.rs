@@ -170,7 +170,9 @@ impl SqliteReadModel {
             return Err(error);
         }
         // The transaction ends with the connection to the old file.
-        self.connection = open::connect_rewritable(&self.path)?;
+        let next = open::connect_rewritable(&self.path)?;
+        let old = std::mem::replace(&mut self.connection, next);
+        self.replaced.close((old, self.layers.begin_anew()));
         self.in_transaction = false;
         if is_last {
             // Nobody reads it yet.
@@ -180,7 +182,6 @@ impl SqliteReadModel {
             .map_err(|error| self.fault(Doing::Open, error))?;
         self.checkpoint = checkpoint;
         self.aside = None;
-        self.layers.begin_anew();
         self.note_indexes()
     }
 
