@@ -86,11 +86,14 @@ impl SqliteReadModel {
     }
 
     /// Whether a flush is better laid out with later ones: until together they are as much as what is
-    /// there, or as many as may be.
+    /// there, or as many as may be. The very first one waits for the second.
     fn is_to_wait(&self, flush: &Flush<'_>) -> Result<bool, ReadModelError> {
         let is_possible = flush.may_wait && flush.journal.is_empty() && self.layers.may_have_runs();
-        if !is_possible || self.checkpoint == Checkpoint::START {
+        if !is_possible {
             return Ok(false);
+        }
+        if self.checkpoint == Checkpoint::START {
+            return Ok(self.aside.is_none());
         }
         let there = fs::metadata(&self.path)
             .map_err(|error| io_fault(&self.path, Doing::Read, error))?

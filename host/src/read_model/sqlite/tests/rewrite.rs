@@ -111,6 +111,22 @@ fn found(model: &dyn ReadModel, entries: &[Entry; 2]) -> [bool; 2] {
 }
 
 #[test]
+fn the_first_flush_waits_for_the_second() {
+    let folder = Folder::new();
+    let (mut model, _, first) = rewritable(&folder);
+    flush(&mut *model, 1, &first, false);
+    assert!(model.has_flushes_aside());
+    let status = folder.status().expect("is there");
+    assert_eq!((status.checkpoint.position, status.flushed), (0, 1));
+
+    let second = visit_at(9);
+    flush(&mut *model, 2, &second, false);
+    assert!(!model.has_flushes_aside());
+    assert_eq!(folder.status().expect("is there").checkpoint, at(2));
+    assert_eq!(found(&*model, &[first, second]), [true, true]);
+}
+
+#[test]
 fn what_is_kept_aside_is_read_and_goes_with_a_writer_that_dies() {
     let folder = Folder::new();
     let (model, manifest, entries) = with_one_aside(&folder);
