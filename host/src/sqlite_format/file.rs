@@ -1,10 +1,15 @@
 //! The files that SQLite has open for a connection, through its own handles. To open one a second time
 //! is no way: when a process closes a file, the locks go that it has on the file by other handles.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use rusqlite::{Connection, ffi};
+
+/// Of the index beside a WAL: its header, twice.
+pub(super) const SHARED_INDEX_BYTES: usize = 96;
+/// SQLite maps it in regions of so many bytes.
+const SHARED_INDEX_REGION_BYTES: c_int = 32 << 10;
 
 /// A file, as long as nobody closes it. The database file is open as long as the connection; the
 /// journal may be closed when a transaction ends.
@@ -60,6 +65,49 @@ impl<'c> OpenFile<'c> {
                 Ok(false)
             }
             read => read.map(|()| true),
+        }
+    }
+
+    /// The beginning of the index that all connections to a WAL share, in a transaction of WAL mode; none
+    /// where there is none.
+    pub(super) fn shared_index(&self) -> Option<[u8; SHARED_INDEX_BYTES]> {
+        let mut index: *mut c_void = ptr::null_mut();
+        self.call(|file, methods| {
+            let map = methods.xShmMap.filter(|_| methods.iVersion >= 2)?;
+            // SAFETY: `call` gives an open file and its own methods. Nothing is made: in such a
+            // transaction the index is mapped already.
+            #[allow(unsafe_code, reason = "SQLite has no SQL for it")]
+            Some(unsafe { map(file, 0, SHARED_INDEX_REGION_BYTES, 0, &raw mut index) })
+        })
+        .ok()?;
+        if index.is_null() {
+            return None;
+        }
+        let mut bytes = [0; SHARED_INDEX_BYTES];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            // SAFETY: SQLite keeps the region mapped as long as the connection has the database open.
+            // Other processes may write to it at any time, so each byte is read for itself.
+            #[allow(unsafe_code, reason = "SQLite has no SQL for it")]
+            let read = unsafe { index.cast::<u8>().add(at).read_volatile() };
+            *byte = read;
+        }
+        Some(bytes)
+    }
+
+    /// Whether the path leads to another file by now, or to none.
+    pub(crate) fn has_moved(connection: &Connection) -> rusqlite::Result<bool> {
+        let mut moved: c_int = 0;
+        // SAFETY: the connection is open and used by this thread alone (it is not `Sync`), and SQLite
+        // fills in a number.
+        #[allow(unsafe_code, reason = "SQLite has no SQL for it")]
+        let code = unsafe {
+            let handle = connection.handle();
+            let asked = ffi::SQLITE_FCNTL_HAS_MOVED;
+            ffi::sqlite3_file_control(handle, c"main".as_ptr(), asked, (&raw mut moved).cast())
+        };
+        match code {
+            ffi::SQLITE_OK => Ok(moved != 0),
+            code => Err(failure(code)),
         }
     }
 

@@ -92,12 +92,10 @@ impl EventPages {
         for &position in positions {
             let before = position.cast_signed() - 1;
             self.cursor.seek_again(&mut pages, root, Some(before))?;
-            let Some((rowid, record)) = self.cursor.next(&mut pages)? else {
-                break;
-            };
-            if rowid.cast_unsigned() != position {
-                continue;
-            }
+            let found = self.cursor.next(&mut pages)?;
+            let (_, record) = found
+                .filter(|(rowid, _)| rowid.cast_unsigned() == position)
+                .ok_or_else(|| missing(position))?;
             let event = Event::new(record, &mut self.layout, self.wants_more)?;
             if visit(position, &event)? == Flow::Stop {
                 return Ok(Flow::Stop);
@@ -105,6 +103,13 @@ impl EventPages {
         }
         Ok(Flow::GoOn)
     }
+}
+
+/// What an index has and the table has not: to pass over it would be to lose an event.
+pub(super) fn missing(position: Position) -> rusqlite::Error {
+    corrupt(format!(
+        "an index names event {position}, which the table of events does not have"
+    ))
 }
 
 fn root_of(connection: &Connection) -> rusqlite::Result<u32> {

@@ -14,7 +14,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::Shared;
 use super::connection::open_reader;
 use super::errors::explain;
-use super::pages::{EventPages, Flow};
+use super::pages::{EventPages, Flow, missing};
 use super::query;
 use super::source::{Column, SelectedRow, Source, Wanted};
 use crate::event::{Hash, Position};
@@ -302,7 +302,7 @@ impl SqliteReader {
         let mut fetch = self.connection.prepare_cached(&self.statements.fetch)?;
         for &position in found {
             let mut rows = fetch.query([position])?;
-            let Some(row) = rows.next()? else { continue };
+            let row = rows.next()?.ok_or_else(|| missing(position))?;
             let event = SelectedRow { row, wanted };
             let flow = take_found(&mut self.names, wanted, position, &event, end, chunk)?;
             if flow == Flow::Stop {

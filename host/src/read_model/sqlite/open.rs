@@ -8,7 +8,6 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
@@ -127,14 +126,21 @@ pub(super) fn open(
     epoch: u64,
 ) -> Result<(Connection, Stored), ReadModelError> {
     loop {
-        let file = file_at(path);
-        let opened = open_once(path, tables, expected, epoch);
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let taken = take_over_build(&connection, path, tables, expected, epoch);
         // A writer that is shut out only now may have put another file in this one's place before
-        // that; then the other one is to be taken over. (SQLite does not write to one that has lost
-        // its name.)
-        if file_at(path) == file {
-            return opened;
+        // that; then the other one is to be taken over.
+        if has_moved(&connection, path)? {
+            continue;
         }
+        let stored = taken?;
+        // Only now: until it is shut out, an earlier writer may be at work on it.
+        remove_unfinished(path).map_err(|error| io_fault(path, Doing::Open, error))?;
+        if !stored.status.ready {
+            note_unsynced(&connection, boot_id().as_deref())
+                .map_err(|error| fault(path, Doing::Open, error))?;
+        }
+        return Ok((connection, stored));
     }
 }
 
@@ -145,30 +151,29 @@ fn is_blank(path: &Path) -> std::io::Result<bool> {
     Ok(fs::metadata(path)?.len() == 0)
 }
 
-/// Which file a path leads to.
-fn file_at(path: &Path) -> Option<(u64, u64)> {
-    let found = fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino()))
+/// Whether another file is at the path by now than the connection has.
+fn has_moved(connection: &Connection, path: &Path) -> Result<bool, ReadModelError> {
+    OpenFile::has_moved(connection).map_err(|error| fault(path, Doing::Open, error))
 }
 
-fn open_once(
+fn take_over_build(
+    connection: &Connection,
     path: &Path,
     tables: &[TableSql],
     expected: &Provenance,
     epoch: u64,
-) -> Result<(Connection, Stored), ReadModelError> {
-    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+) -> Result<Stored, ReadModelError> {
     if is_blank(path).map_err(|error| io_fault(path, Doing::Open, error))? {
         return Err(ReadModelError::Unsynced { model: path.into() });
     }
-    let stored = provenance::read(&connection, path)?;
+    let stored = provenance::read(connection, path)?;
     stored.status.provenance.check(expected, path.into())?;
     let boot = boot_id();
     if stored.unsynced_boot.is_some() && stored.unsynced_boot != boot {
         return Err(ReadModelError::Unsynced { model: path.into() });
     }
     for table in tables {
-        let has = provenance::has_table(&connection, &table.name)
+        let has = provenance::has_table(connection, &table.name)
             .map_err(|error| fault(path, Doing::Open, error))?;
         if !has {
             return Err(ReadModelError::Malformed {
@@ -179,23 +184,17 @@ fn open_once(
     }
     let ready = stored.status.ready;
     (if ready {
-        modes::following_mode(&connection)
-    } else if modes::is_changed_in_place(&connection)
+        modes::following_mode(connection)
+    } else if modes::is_changed_in_place(connection)
         .map_err(|error| fault(path, Doing::Open, error))?
     {
-        modes::replaying_mode(&connection)
+        modes::replaying_mode(connection)
     } else {
-        modes::rewriting_mode(&connection)
+        modes::rewriting_mode(connection)
     })
     .map_err(|error| fault(path, Doing::Open, error))?;
-    take_over(&connection, path, epoch)?;
-    // Only now: until it is shut out, an earlier writer may be at work on it.
-    remove_unfinished(path).map_err(|error| io_fault(path, Doing::Open, error))?;
-    if !ready {
-        note_unsynced(&connection, boot.as_deref())
-            .map_err(|error| fault(path, Doing::Open, error))?;
-    }
-    Ok((connection, stored))
+    take_over(connection, path, epoch)?;
+    Ok(stored)
 }
 
 /// Writes the epoch, unless a later one is there already.
@@ -273,7 +272,6 @@ pub(super) fn has_journal(path: &Path) -> bool {
 /// is laid out anew may be replaced between any two looks at it; within a snapshot it is not.
 pub(super) fn snapshot(path: &Path) -> Result<Connection, ReadModelError> {
     loop {
-        let file = file_at(path);
         let connection = connect_read_only(path)?;
         connection
             .execute_batch("BEGIN")
@@ -282,7 +280,7 @@ pub(super) fn snapshot(path: &Path) -> Result<Connection, ReadModelError> {
                 connection.query_row(first, [], |_| Ok(()))
             })
             .map_err(|error| fault(path, Doing::Read, error))?;
-        if file_at(path) == file {
+        if !has_moved(&connection, path)? {
             return Ok(connection);
         }
     }

@@ -1,6 +1,8 @@
 //! Pages that are read ahead are those of the transaction, whatever others do to the database.
 
 use std::cell::Cell;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -199,4 +201,47 @@ fn only_a_transaction_that_reads_reads_ahead() {
         .query_row(journal, [], |_| Ok(()))
         .expect("nobody else has it open");
     assert_eq!(from_file(&writer, reads), 0, "there is no WAL");
+}
+
+/// Who dies while it commits may have written all its frames and not the note that makes them count.
+#[test]
+fn frames_that_do_not_count_hide_none_that_are_written_over_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("rows.db");
+    let writer = database(&path);
+    let moved = "PRAGMA wal_checkpoint(TRUNCATE)";
+    writer
+        .query_row(moved, [], |_| Ok(()))
+        .expect("nobody is in the way");
+    let reader = Connection::open(&path).expect("opens");
+    let mut ahead = ReadAhead::default();
+    let mut compare_now = || {
+        begin(&reader);
+        let from_file = compare(&reader, &mut ahead);
+        reader.execute_batch("COMMIT").expect("ends");
+        assert!(from_file > 20, "{from_file} pages came from the file");
+    };
+    let change = |every| {
+        let commits = true;
+        take(&Step::Change { every, commits }, &writer);
+    };
+    change(150);
+
+    let wal = folder.path().join("rows.db-wal");
+    let salts = std::fs::read(&wal).expect("there is a WAL")[16..24].to_vec();
+    let mut dead = Vec::new();
+    for number in 1..=100_u32 {
+        let after_commit = if number == 100 { 50_u32 } else { 0 };
+        dead.extend_from_slice(&1_u32.to_be_bytes());
+        dead.extend_from_slice(&after_commit.to_be_bytes());
+        dead.extend_from_slice(&salts);
+        dead.resize(dead.len() + 8 + 512, 0);
+    }
+    let mut wal = OpenOptions::new().append(true).open(&wal).expect("opens");
+    wal.write_all(&dead).expect("writes");
+    compare_now();
+    for every in [120, 80, 66] {
+        change(every);
+        compare_now();
+    }
 }
