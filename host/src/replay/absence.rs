@@ -77,6 +77,12 @@ impl Absence {
         self.layers.last().map_or(0, |layer| layer.look(hash))
     }
 
+    /// How many filters there are.
+    #[cfg(test)]
+    pub(super) fn filters(&self) -> usize {
+        self.layers.len()
+    }
+
     /// The cache forgets a row that the table has. `cached`: how many rows it has room for, roughly.
     pub(super) fn add(&mut self, hash: u64, cached: usize) {
         if !self.from_nothing {

@@ -39,6 +39,13 @@ enum Stored {
     Unknown,
 }
 
+/// Whether the filters over forgotten keys have a key, or take it for one of theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Noted {
+    Yes,
+    No,
+}
+
 /// What is known of one key.
 #[derive(Debug, Clone)]
 struct Slot {
@@ -54,6 +61,7 @@ struct Slot {
     dirty: bool,
     /// Read or changed since it came or the clock hand passed.
     used: bool,
+    noted: Noted,
     stored: Stored,
 }
 
@@ -171,7 +179,7 @@ impl TableCache {
         } else {
             Stored::No
         };
-        Some(self.insert(hash, key, row, stored, false))
+        Some(self.insert(hash, key, row, stored, self.noted(hash), false))
     }
 
     /// What is there now, for [`restore`](Self::restore).
@@ -213,12 +221,12 @@ impl TableCache {
     pub(super) fn change(&mut self, key: &[u8], row: Option<&[u8]>) -> SlotId {
         let hash = hash(key);
         let Some(id) = self.find(hash, key) else {
-            let stored = if self.absence.is_certain(hash) {
-                Stored::No
-            } else {
-                Stored::Unknown
+            let noted = self.noted(hash);
+            let stored = match noted {
+                Noted::Yes => Stored::Unknown,
+                Noted::No => Stored::No,
             };
-            let id = self.insert(hash, key, row, stored, true);
+            let id = self.insert(hash, key, row, stored, noted, true);
             self.dirty.push(id);
             return id;
         };
@@ -342,7 +350,9 @@ impl TableCache {
             self.by_key.remove(slot.hash, id);
             self.bytes -= slot.cost();
             if let Some(row) = slot.row(&self.chunks) {
-                self.absence.add(slot.hash, self.slots.count());
+                if slot.noted == Noted::No {
+                    self.absence.add(slot.hash, self.slots.count());
+                }
                 forget(id, slot.key(&self.chunks), row);
             }
             self.chunks.remove(slot.place, slot.length());
@@ -378,12 +388,22 @@ impl TableCache {
         self.by_key.find(hash, is_it)
     }
 
+    /// Of a key that the cache does not know.
+    fn noted(&self, hash: u64) -> Noted {
+        if self.absence.is_certain(hash) {
+            Noted::No
+        } else {
+            Noted::Yes
+        }
+    }
+
     fn insert(
         &mut self,
         hash: u64,
         key: &[u8],
         row: Option<&[u8]>,
         stored: Stored,
+        noted: Noted,
         dirty: bool,
     ) -> SlotId {
         let id = self.slots.take_empty();
@@ -397,6 +417,7 @@ impl TableCache {
             has_row: row.is_some(),
             dirty,
             used: false,
+            noted,
             stored,
         };
         self.bytes += slot.cost();

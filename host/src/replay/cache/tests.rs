@@ -116,6 +116,8 @@ enum Step {
     Freeze,
     Commit,
     Evict(usize),
+    /// What the cache has forgotten comes back from the table.
+    Fetch(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -126,6 +128,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Freeze),
         2 => Just(Step::Commit),
         2 => (0_usize..2_000).prop_map(Step::Evict),
+        2 => (0_u8..24).prop_map(Step::Fetch),
     ]
 }
 
@@ -135,6 +138,25 @@ fn key(key: u8) -> Vec<u8> {
 
 fn row(row: u8) -> Vec<u8> {
     vec![row; usize::from(row % 5)]
+}
+
+#[test]
+fn rows_that_come_and_go_take_no_more_memory_each_time() {
+    let mut cache = cache();
+    let keys = || (0..100_u32).map(u32::to_be_bytes);
+    for key in keys() {
+        cache.change(&key, Some(b"row"));
+    }
+    drop(cache.freeze(1));
+    cache.committed(1);
+    for _ in 0..2_000 {
+        cache.evict(0, |_, _, _| {});
+        for key in keys() {
+            assert_eq!(cache.get(&key), None, "it was forgotten");
+            cache.remember(&key, Some(b"row"));
+        }
+    }
+    assert_eq!(cache.absence.filters(), 1);
 }
 
 proptest! {
@@ -187,6 +209,9 @@ proptest! {
                 },
                 Step::Freeze => {}
                 Step::Evict(bytes_max) => cache.evict(bytes_max, |_, _, _| {}),
+                Step::Fetch(at) => if cache.get(&key(at)).is_none() {
+                    cache.remember(&key(at), table.get(&key(at)).map(Vec::as_slice));
+                },
             }
             for at in 0..24 {
                 let expected = truth.get(&key(at)).map(Vec::as_slice);
