@@ -386,7 +386,7 @@ fn fill(
         let target = head.min(until);
         if replay.applied() < target {
             Host::check_free_disk(&task.place, replay.is_ready())?;
-            replay.advance(target)?;
+            replay = advance(replay, target)?;
             if replay.applied() >= target && replay.is_ready() {
                 replay.flush()?;
             }
@@ -421,6 +421,20 @@ fn fill(
         } else {
             watch.wait(head, IDLE_WAIT)?
         };
+    }
+}
+
+/// Applies the next batch. Where the log fails, what was flushed and waits to be committed is kept: it need
+/// not be folded again.
+fn advance(mut replay: Replay, target: Position) -> Result<Replay, ReplayError> {
+    match replay.advance(target) {
+        Ok(()) => Ok(replay),
+        Err(error) => {
+            if matches!(error, ReplayError::Log(_)) {
+                let _ = replay.close();
+            }
+            Err(error)
+        }
     }
 }
 
@@ -514,10 +528,10 @@ fn open_model(
     };
     match opened {
         // Never ready, so nobody reads it; the log has everything to begin again.
-        Err(ReadModelError::Unsynced { .. }) if !task.must_exist => {
-            tracing::warn!(
-                "{place} was not synced before the machine went down; replaying it anew"
-            );
+        Err(lost @ (ReadModelError::Unsynced { .. } | ReadModelError::Malformed { .. }))
+            if !task.must_exist =>
+        {
+            tracing::warn!("{}; replaying it anew", crate::error_chain(&lost));
             place.drop_read_model()?;
             place.create(manifest, &provenance, task.epoch)
         }

@@ -164,6 +164,11 @@ pub trait RowReader: Send {
         index: u16,
         index_key: &[u8],
     ) -> Result<Option<Vec<u8>>, ReadModelError>;
+
+    /// Lets go of what flushes have replaced since the last read, so that it need not be kept.
+    fn let_go(&mut self) -> Result<(), ReadModelError> {
+        Ok(())
+    }
 }
 
 /// One build's rows and checkpoint. One writer, blocking.

@@ -395,7 +395,12 @@ impl Replay {
         match ended {
             Ok(written) => {
                 self.flushed = written.checkpoint;
-                self.tables().committed(written.number);
+                let mut tables = self.tables();
+                tables.committed(written.number);
+                // What is ready is not replaced any more.
+                if !self.is_ready {
+                    tables.let_go()?;
+                }
                 Ok(())
             }
             Err(error) => {

@@ -168,6 +168,11 @@ impl Tables {
         }
     }
 
+    /// Keeps nothing that flushes have replaced.
+    pub(super) fn let_go(&mut self) -> Result<(), ReadModelError> {
+        self.reader.as_mut().map_or(Ok(()), |it| it.let_go())
+    }
+
     /// A flush is committed: its rows are clean, and may be forgotten to stay within the budget.
     pub(super) fn committed(&mut self, flush: FlushNumber) {
         for table in &mut self.all {

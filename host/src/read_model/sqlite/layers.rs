@@ -3,11 +3,16 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::replaced::Replaced;
 use super::runs::Run;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
-pub(super) struct Layers(Mutex<State>);
+pub(super) struct Layers {
+    state: Mutex<State>,
+    /// What was in their place before.
+    pub(super) replaced: Replaced,
+}
 
 /// The layers at one moment.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +59,6 @@ impl Layers {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

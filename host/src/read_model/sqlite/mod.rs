@@ -42,7 +42,6 @@ use fault::{Doing, fault};
 use guard::Guard;
 use layers::Layers;
 use read::SqliteRows;
-use replaced::Replaced;
 pub use retire::files_of_builds;
 use schema::TableSql;
 
@@ -63,7 +62,6 @@ pub struct SqliteReadModel {
     layers: Arc<Layers>,
     /// Flushes that wait in runs.
     aside: Option<Aside>,
-    replaced: Replaced,
     provenance: Provenance,
     /// Per table and index: whether it is in the database, as of the open transaction.
     index_exists: Vec<Vec<bool>>,
@@ -203,7 +201,6 @@ impl SqliteReadModel {
             in_place,
             layers: Arc::default(),
             aside: None,
-            replaced: Replaced::default(),
             provenance: provenance.clone(),
             clock,
         };

@@ -45,7 +45,10 @@ impl SqliteRows {
     fn refresh(&mut self) -> Result<(), ReadModelError> {
         let now = self.layers.now();
         if now.rewrites != self.seen.rewrites {
-            self.connection = connect(&self.path)?;
+            let next = connect(&self.path)?;
+            let old = std::mem::replace(&mut self.connection, next);
+            let runs = std::mem::take(&mut self.seen.runs);
+            self.layers.replaced.close((old, runs));
         }
         self.seen = now;
         Ok(())
@@ -74,6 +77,10 @@ fn connect(path: &Path) -> Result<Connection, ReadModelError> {
 }
 
 impl RowReader for SqliteRows {
+    fn let_go(&mut self) -> Result<(), ReadModelError> {
+        self.refresh()
+    }
+
     fn scan(
         &mut self,
         table: u16,

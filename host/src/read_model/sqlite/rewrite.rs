@@ -63,12 +63,17 @@ impl SqliteReadModel {
         let io = |error| io_fault(&self.path, Doing::Write, error);
         let there = fs::metadata(&self.path).map_err(io)?.len();
         let flush_bytes = flush_bytes as u64;
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        let free = fs4::available_space(folder).map_err(io)?;
+        // Until it is laid out with as much as is there, that waits in runs, and then both are there twice.
         let needed = flush_bytes
-            .saturating_mul(2)
-            // As much again may wait in runs.
-            .saturating_add(2 * there + limits::FREE_DISK_BYTES_MIN);
+            .saturating_add(there)
+            .saturating_mul(3)
+            .saturating_add(limits::FREE_DISK_BYTES_MIN);
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let mut free = fs4::available_space(folder).map_err(io)?;
+        if free < needed {
+            self.layers.replaced.wait();
+            free = fs4::available_space(folder).map_err(io)?;
+        }
         let readable = DatabasePages::are_readable(&self.connection)
             .map_err(|error| self.fault(Doing::Read, error))?;
         // So many flushes are laid out at once.
@@ -175,7 +180,8 @@ impl SqliteReadModel {
         // The transaction ends with the connection to the old file.
         let next = open::connect_rewritable(&self.path)?;
         let old = std::mem::replace(&mut self.connection, next);
-        self.replaced.close((old, self.layers.begin_anew()));
+        let runs = self.layers.begin_anew();
+        self.layers.replaced.close((old, runs));
         self.in_transaction = false;
         if is_last {
             // Nobody reads it yet.

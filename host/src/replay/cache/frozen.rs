@@ -109,13 +109,15 @@ impl FrozenRows {
         let (some, others) = self.rows.split_at_mut(half);
         let bytes = &self.bytes;
         let sort = |rows: &mut [FrozenRow]| rows.sort_unstable_by(|a, b| bytes.order(a, b));
-        if is_large {
-            std::thread::scope(|scope| {
-                scope.spawn(|| sort(others));
-                sort(some);
+        let is_helped = std::thread::scope(|scope| {
+            let thread = is_large.then(|| {
+                let sort = || sort(others);
+                std::thread::Builder::new().spawn_scoped(scope, sort)
             });
-        } else {
             sort(some);
+            thread.is_some_and(|it| it.is_ok())
+        });
+        if !is_helped {
             sort(others);
         }
     }

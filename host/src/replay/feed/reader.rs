@@ -35,8 +35,8 @@ pub(super) fn run(shared: &Shared) {
         }));
         let mut windows = match read {
             Ok(Ok(windows)) => windows.into_iter(),
-            Ok(Err(_)) => Vec::new().into_iter(),
-            Err(_) => {
+            // Who met it may be of no more use: the next claim gets another one.
+            Ok(Err(_)) | Err(_) => {
                 desks.clear();
                 Vec::new().into_iter()
             }

@@ -43,7 +43,9 @@ pub(super) fn each(
     std::thread::scope(|scope| {
         let (encoded, others) = sync_channel(PIECES_AHEAD);
         let source = &source;
-        scope.spawn(move || Worker::new(table).run(source, &encoded));
+        // Where there is no thread to be had, this one does it all.
+        let _ = std::thread::Builder::new()
+            .spawn_scoped(scope, move || Worker::new(table).run(source, &encoded));
         let mut waiting = BTreeMap::new();
         let mut next = PIECES_ALONE;
         loop {

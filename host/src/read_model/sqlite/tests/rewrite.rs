@@ -1,10 +1,14 @@
 //! Flushes that lay the file out anew: what they keep, what they refuse, and who may come between.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use retell_contract::manifest::Manifest;
 use retell_contract::value::Value;
 use retell_contract::{encode_key, encode_row};
 
 use super::{Folder, SqliteReadModel};
+use crate::clock::Stopwatch;
 use crate::limits;
 use crate::read_model::conformance::{Place, at, entry, people, provenance, put};
 use crate::read_model::journal::Decision;
@@ -124,6 +128,36 @@ fn the_first_flush_waits_for_the_second() {
     assert!(!model.has_flushes_aside());
     assert_eq!(folder.status().expect("is there").checkpoint, at(2));
     assert_eq!(found(&*model, &[first, second]), [true, true]);
+}
+
+/// Files that lost their names and are open all the same.
+fn nameless(folder: &Folder) -> usize {
+    let folder = folder.path();
+    let folder = folder.parent().expect("has one");
+    let open = std::fs::read_dir("/proc/self/fd").expect("is there");
+    let targets = open.filter_map(|it| std::fs::read_link(it.ok()?.path()).ok());
+    let is_one =
+        |it: &PathBuf| it.starts_with(folder) && it.to_string_lossy().ends_with("(deleted)");
+    targets.filter(is_one).count()
+}
+
+#[test]
+fn a_reader_that_reads_no_more_lets_go_of_what_was_replaced() {
+    let folder = Folder::new();
+    let (mut model, _, [first, second]) = with_one_aside(&folder);
+    let mut reader = model.reader().expect("a reader opens");
+    let keys = [&*first.0, &*second.0];
+    reader.get_many(0, &keys).expect("reads");
+    rewrite(&mut *model, &visit_at(11), true).expect("rewrites");
+    assert!(nameless(&folder) > 0, "the reader has the file and the run");
+    reader.let_go().expect("opens the new one");
+    let watch = Stopwatch::start();
+    while nameless(&folder) > 0 {
+        assert!(watch.elapsed() < Duration::from_secs(10), "still open");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let rows = reader.get_many(0, &keys).expect("reads");
+    assert_eq!(rows, [Some(first.1), Some(second.1)]);
 }
 
 #[test]
