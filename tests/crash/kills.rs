@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use retell::crash_point::CrashPoint;
+
 use crate::appender::append_with_kills;
 use crate::content;
-use crate::instance::{Dice, Instance, Seen, StopOnDrop, file_of, name_of, text, timed};
+use crate::instance::{Dice, Doom, Instance, Seen, StopOnDrop, file_of, name_of, text, timed};
 
 const GUESTS: [&str; 4] = [
     "articles_v1",
@@ -202,6 +204,34 @@ fn replay_of_the_live_version() {
     });
     // The next to take the lease sweeps up what the reader left of builds that were dropped.
     instance.run(&["catch-up"]).ok();
+    instance.assert_as_undisturbed(&events, &GUESTS[..1]);
+}
+
+/// Nobody has read it, and the log has everything.
+#[test]
+fn a_damaged_file_that_was_never_ready_is_begun_anew() {
+    let dice = Dice::new();
+    let instance = Instance::new();
+    let events = content::seeded(dice.seed, 300);
+    instance.append(&events, 0);
+    let deploy = ["deploy", &file_of(GUESTS[0])];
+    let doom = Doom::CrashPoint(CrashPoint::ReadModelMade);
+    instance.start_doomed(&deploy, Some(doom)).wait();
+    let version = instance.version(VERSIONS[0]).expect("it is registered");
+    assert_eq!(text(&version, "state"), "replaying");
+
+    let file = instance.location(VERSIONS[0]);
+    let mut bytes = std::fs::read(&file).expect("reads");
+    // The first page says where tables are, and stays whole.
+    bytes[8_192..].fill(0xff);
+    std::fs::write(&file, bytes).expect("writes");
+    let caught_up = instance.start(&["catch-up"]).wait();
+    assert!(
+        caught_up.stderr.contains("replaying it anew"),
+        "{caught_up:?}"
+    );
+    caught_up.ok();
+    instance.run(&["promote", VERSIONS[0]]).ok();
     instance.assert_as_undisturbed(&events, &GUESTS[..1]);
 }
 
