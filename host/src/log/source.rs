@@ -184,6 +184,8 @@ struct Pieces {
     receiver: Receiver<io::Result<Vec<u8>>>,
     piece: Vec<u8>,
     at: usize,
+    /// What the stream ended with, behind the piece.
+    failed: Option<io::Error>,
 }
 
 impl Pieces {
@@ -212,6 +214,7 @@ impl Pieces {
             receiver,
             piece: Vec::new(),
             at: 0,
+            failed: None,
         }
     }
 
@@ -219,8 +222,12 @@ impl Pieces {
         while !self.piece[self.at..].contains(&b'\n') {
             match self.receiver.recv_timeout(patience) {
                 Err(RecvTimeoutError::Timeout) => return true,
-                // The next read meets the end or the error.
-                Err(RecvTimeoutError::Disconnected) | Ok(Err(_)) => return false,
+                // The next read meets the end, or the error.
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Ok(Err(error)) => {
+                    self.failed = Some(error);
+                    return false;
+                }
                 Ok(Ok(more)) => {
                     self.piece.drain(..self.at);
                     self.at = 0;
@@ -250,6 +257,9 @@ impl BufRead for Pieces {
         if self.at == self.piece.len() {
             self.at = 0;
             self.piece.clear();
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
             // A closed channel is the end of the stream.
             if let Ok(next) = self.receiver.recv() {
                 self.piece = next?;
@@ -260,5 +270,34 @@ impl BufRead for Pieces {
 
     fn consume(&mut self, count: usize) {
         self.at += count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives a whole line, and then fails.
+    struct Breaking(bool);
+
+    impl Read for Breaking {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if std::mem::replace(&mut self.0, true) {
+                return Err(io::Error::other("the cable was cut"));
+            }
+            buffer[..2].copy_from_slice(b"1\n");
+            Ok(2)
+        }
+    }
+
+    #[test]
+    fn a_stream_that_fails_while_somebody_waits_for_more_does_not_just_end() {
+        let mut pieces = Pieces::of(Box::new(Breaking(false)));
+        let mut line = Vec::new();
+        pieces.read_until(b'\n', &mut line).expect("reads a line");
+        assert_eq!(line, b"1\n");
+        assert!(!pieces.pauses(Duration::from_secs(10)));
+        let error = pieces.read_until(b'\n', &mut line).expect_err("fails");
+        assert_eq!(error.to_string(), "the cable was cut");
     }
 }

@@ -138,11 +138,14 @@ impl Replay {
         }
         let asks = Asks::new(manifest);
         let alone = std::slice::from_ref(&asks);
-        let journal = Journal::new(model.journal()?, settings.errors);
+        let entries = model.journal()?;
+        // An event that was retried before any other was applied has rows, too.
+        let is_empty = !entries.iter().any(|it| it.decision.retried().is_some());
+        let from_nothing = applied.position == 0 && is_empty;
+        let journal = Journal::new(entries, settings.errors);
         let mut parts = parsers::parts_of(alone);
         parts.stream |= journal.asks_for_streams();
         let reader = log.reader(parsers::types_of(alone), parts)?;
-        let from_nothing = applied.position == 0;
         let is_ready = model.is_ready();
         let model: SharedModel = Arc::new(Mutex::new(model));
         let tables = Tables::new(
