@@ -233,6 +233,39 @@ fn a_parked_stream_waits_in_order_while_the_rest_goes_on() {
 }
 
 #[test]
+fn a_retry_that_meets_a_limit_fails_and_the_version_goes_on() {
+    let it = instance(&[misbehave("a", "outgrows 1"), note("b", "2")]);
+    it.ok(&[
+        "deploy",
+        "-q",
+        "notes.wasm",
+        "--on-error",
+        "park-stream",
+        "--limit",
+        "batch-time=300ms",
+        "--promote",
+        "--accept-dead-letters",
+    ]);
+    append(&it, &[note("c", "1")]);
+    it.ok(&["catch-up", "-q"]);
+    let retried = it.says(&["dead-letters", "notes@1.0.0", "retry", "1"]);
+    assert!(retried.starts_with("exit 1\n"), "{retried}");
+    assert!(retried.contains("--limit batch-time=VALUE"), "{retried}");
+    let version = it.version("notes@1.0.0");
+    assert_eq!(
+        (&version["halt"], &version["role"]),
+        (&json!("none"), &json!("live"))
+    );
+    let listed = it.json(&["dead-letters", "notes@1.0.0"]);
+    let reason = listed[0]["reason"].as_str().expect("a text");
+    assert!(reason.contains("time for one batch: 300 ms"), "{reason}");
+    append(&it, &[note("d", "3")]);
+    it.ok(&["catch-up", "-q"]);
+    assert_eq!(notes(&it), "1:1 2:1 3:1");
+    it.ok(&["dead-letters", "notes@1.0.0", "skip", "1"]);
+}
+
+#[test]
 fn a_running_host_goes_on_with_what_is_decided() {
     let it = instance(&[note("a", "1")]);
     it.ok(&[

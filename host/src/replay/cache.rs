@@ -25,7 +25,7 @@ const SLOT_OVERHEAD_BYTES: usize = 96;
 /// Keys that are looked at ahead together.
 pub(super) const KEYS_AHEAD: usize = 64;
 
-/// Number of a flush, from 1; 0: before the first.
+/// Number of a flush, from 1; 0: before the first. After the last one they begin anew.
 pub(super) type FlushNumber = u32;
 
 /// Where a row is in the cache, until it is forgotten.
@@ -69,6 +69,15 @@ struct Slot {
 #[derive(Debug)]
 pub(super) struct Before(Option<(Slot, Vec<u8>)>);
 
+/// Which flushes the writer has in hand.
+#[derive(Debug, Clone, Copy, Default)]
+struct Flushes {
+    /// The last one that is committed.
+    committed: FlushNumber,
+    /// The last one that froze rows.
+    frozen: FlushNumber,
+}
+
 /// Rows of one table by key.
 #[derive(Debug)]
 pub(super) struct TableCache {
@@ -79,8 +88,7 @@ pub(super) struct TableCache {
     dirty: Vec<SlotId>,
     bytes: usize,
     dirty_bytes: usize,
-    /// The last flush that is committed.
-    committed: FlushNumber,
+    flushes: Flushes,
     /// Where the next look for something to forget begins.
     hand: SlotId,
     absence: Absence,
@@ -105,13 +113,22 @@ impl Slot {
         self.length as usize
     }
 
-    /// Whether the table has it as it is, with all flushes up to that one.
-    fn is_clean(&self, committed: FlushNumber) -> bool {
-        !self.dirty && self.frozen_in <= committed
+    /// Whether the table has it as it is.
+    fn is_clean(&self, flushes: Flushes) -> bool {
+        !self.dirty && !flushes.are_to_commit(self.frozen_in)
     }
 
     fn cost(&self) -> usize {
         self.length() + SLOT_OVERHEAD_BYTES
+    }
+}
+
+impl Flushes {
+    /// Whether that one is in hand. One of very long ago may have the same number; then its rows stay a
+    /// little longer.
+    fn are_to_commit(self, flush: FlushNumber) -> bool {
+        let in_hand = self.frozen.wrapping_sub(self.committed);
+        (1..=in_hand).contains(&flush.wrapping_sub(self.committed))
     }
 }
 
@@ -124,7 +141,7 @@ impl TableCache {
             dirty: Vec::new(),
             bytes: 0,
             dirty_bytes: 0,
-            committed: 0,
+            flushes: Flushes::default(),
             hand: 0,
             absence,
         }
@@ -313,13 +330,14 @@ impl TableCache {
                 Stored::No
             };
         }
+        self.flushes.frozen = flush;
         self.dirty_bytes = 0;
         frozen
     }
 
     /// The flush is committed: what it froze is clean, unless it changed since.
     pub(super) fn committed(&mut self, flush: FlushNumber) {
-        self.committed = flush;
+        self.flushes.committed = flush;
     }
 
     /// Forgets clean rows that were not used again lately, until at most `bytes_max` are in use or nothing
@@ -340,7 +358,7 @@ impl TableCache {
             let Some(slot) = self.slots.get_mut(id) else {
                 continue;
             };
-            if !slot.is_clean(self.committed) {
+            if !slot.is_clean(self.flushes) {
                 continue;
             }
             if std::mem::take(&mut slot.used) {
@@ -366,7 +384,7 @@ impl TableCache {
     fn look_ahead_of_hand(&self) {
         let next = (self.hand..).take(KEYS_AHEAD);
         let next = next.filter_map(|id| self.slots.get(id));
-        let goes = next.filter(|slot| !slot.used && slot.is_clean(self.committed));
+        let goes = next.filter(|slot| !slot.used && slot.is_clean(self.flushes));
         let seen =
             goes.map(|&Slot { hash, .. }| self.by_key.look(hash) ^ self.absence.look_to_add(hash));
         std::hint::black_box(seen.fold(0, |seen, word| seen ^ word));

@@ -84,8 +84,10 @@ pub(super) struct Read {
 }
 
 impl Window {
+    /// Memory it takes, roughly; also without an event.
     fn bytes(&self) -> usize {
-        self.read.as_ref().map_or(0, |read| read.bytes)
+        let read = self.read.as_ref();
+        size_of::<Self>() + read.map_or(0, |read| size_of::<Read>() + read.bytes)
     }
 }
 

@@ -382,7 +382,7 @@ impl Replay {
             return Err(ReplayError::Spent);
         }
         self.since_flush = Stopwatch::start();
-        self.flushes += 1;
+        self.flushes = self.flushes.wrapping_add(1);
         let frozen = self.tables().freeze(self.flushes);
         Ok(Flush {
             frozen,

@@ -232,17 +232,14 @@ impl Replay {
                     self.flush_if_due()?;
                 }
                 Err(Stopped::Host(source)) => return Err(ReplayError::Rows { source }),
-                Err(Stopped::Module(blame)) if matches!(*blame, Blame::Event { .. }) => {
+                // Whatever it is, the version stands without this event as well as before.
+                Err(Stopped::Module(blame)) => {
                     let known = self.journal.entry(position);
                     let decision = known.map_or(Decision::Parked, |it| it.decision);
                     let entry = self.entry(&blame, decision)?;
                     self.journal.note(entry);
                     decided.failed = Some(blame);
                     break;
-                }
-                Err(Stopped::Module(blame)) => {
-                    self.flush()?;
-                    return Err(ReplayError::Module(blame));
                 }
             }
         }

@@ -170,6 +170,13 @@ pub(crate) async fn ids_are_checked_before_expected_revisions(place: &dyn Place)
     let other = [with_id("x", event("a", "T", "3"))];
     let error = expecting(&*log, &other, &[("a", 0)]).await.unwrap_err();
     assert!(matches!(error, LogError::IdTaken { .. }), "{error}");
+    // Also behind an event that is new.
+    let behind = [event("a", "T", "4"), other[0].clone()];
+    let error = expecting(&*log, &behind, &[("a", 0)]).await.unwrap_err();
+    assert!(
+        matches!(error, LogError::IdTaken { index: 1, .. }),
+        "{error}"
+    );
 }
 
 pub(crate) async fn expected_revisions_are_those_before_the_request(place: &dyn Place) {

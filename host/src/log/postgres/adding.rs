@@ -183,12 +183,12 @@ impl<'r> Answering<'_, 'r> {
     }
 
     fn all_there(&self, events: &[SealedEvent]) -> Result<bool, LogError> {
+        let mut all = !events.is_empty();
         for (index, sealed) in events.iter().enumerate() {
-            if self.known(&sealed.event, index)?.is_none() {
-                return Ok(false);
-            }
+            // Each is looked for, as one further on may have an id that is taken.
+            all &= self.known(&sealed.event, index)?.is_some();
         }
-        Ok(!events.is_empty())
+        Ok(all)
     }
 
     fn add(&mut self, events: &'r [SealedEvent]) -> Answer {

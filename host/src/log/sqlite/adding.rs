@@ -90,12 +90,12 @@ impl<'w> Adding<'w> {
 
     /// Whether each of the events is in the log already.
     pub(super) fn all_there(&mut self, events: &[SealedEvent]) -> Result<bool, LogError> {
+        let mut all = !events.is_empty();
         for (index, sealed) in events.iter().enumerate() {
-            if self.known(&sealed.event, index)?.is_none() {
-                return Ok(false);
-            }
+            // Each is looked for, as one further on may have an id that is taken.
+            all &= self.known(&sealed.event, index)?.is_some();
         }
-        Ok(!events.is_empty())
+        Ok(all)
     }
 
     /// The last revision of a stream; 0 if it is new.

@@ -108,6 +108,24 @@ fn rows_that_are_used_again_outlive_the_others() {
     assert_eq!(known.count() as u64, rows - forgotten);
 }
 
+#[test]
+fn rows_are_forgotten_though_flush_numbers_begin_anew() {
+    let mut cache = TableCache::new(Absence::new(false));
+    let mut flush = FlushNumber::MAX - 2;
+    let mut before: Option<[u8; 1]> = None;
+    for key in 0..6 {
+        flush = flush.wrapping_add(1);
+        cache.change(&[key], Some(b"row"));
+        drop(cache.freeze(flush));
+        cache.evict(0, |_, _, _| {});
+        cache.evict(0, |_, _, _| {});
+        assert!(cache.knows(&[key]), "it is not committed");
+        assert!(before.is_none_or(|key| !cache.knows(&key)), "it is");
+        cache.committed(flush);
+        before = Some([key]);
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Change(u8, Option<u8>),

@@ -9,7 +9,8 @@ enum Notes<'a> {
         title: &'a str,
         stars: i64,
     },
-    /// `panic`, `refuse`, `loop`, `recurse`, `hoard`, or `needs ID`: refuse while that note is missing.
+    /// `panic`, `refuse`, `loop`, `recurse`, `hoard`, `needs ID`: refuse while that note is missing, or
+    /// `outgrows ID`: refuse while it is missing, and then never end.
     Misbehaved { how: &'a str },
 }
 
@@ -29,9 +30,10 @@ fn project(event: Notes<'_>, _meta: &Meta, db: &mut Db) -> Result<()> {
             title: title.to_owned(),
             stars,
         }),
-        Notes::Misbehaved { how } => match how.strip_prefix("needs ") {
-            Some(id) => need(id, db),
-            None => misbehave(how),
+        Notes::Misbehaved { how } => match how.split_once(' ') {
+            Some(("needs", id)) => need(id, db),
+            Some(("outgrows", id)) => need(id, db).and_then(|()| misbehave("loop")),
+            _ => misbehave(how),
         },
     }
 }

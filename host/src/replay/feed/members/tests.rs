@@ -25,6 +25,7 @@ fn claim(members: &mut Members) -> Option<(Vec<u64>, Position, Position)> {
     Some((claim.plan.members.clone(), claim.after, claim.end))
 }
 
+/// A window that takes so much memory, or as little as one takes.
 fn window(end: Position, bytes: usize) -> Window {
     let batch = crate::replay::parsers::Parser::new(&[asks()])
         .parse(&crate::log::EventChunk::new(1, 1), 0..0)
@@ -37,7 +38,7 @@ fn window(end: Position, bytes: usize) -> Window {
             batch,
             reached: end,
             reached_hash: [0; 32],
-            bytes,
+            bytes: bytes.saturating_sub(size_of::<Window>() + size_of::<Read>()),
         })),
     }
 }
@@ -180,6 +181,25 @@ fn who_is_slow_is_left_behind_and_goes_on_by_itself() {
     while fetch(&mut members, slow, Position::MAX).is_some() {}
     let (who, after, _) = claim(&mut members).expect("it has room again");
     assert_eq!((who, after), (vec![slow], 800));
+}
+
+#[test]
+fn who_reads_along_keeps_no_end_of_windows_without_events() {
+    let mut members = Members::new();
+    let fast = join(&mut members, 0, Position::MAX);
+    let slow = join(&mut members, 0, Position::MAX);
+    let windows_max = limits::FEED_QUEUE_BYTES_MAX / size_of::<Read>();
+    let mut together = 0;
+    while let Some((who, _, end)) = claim(&mut members)
+        && who == [fast, slow]
+    {
+        together += 1;
+        assert!(together <= windows_max, "it is never left behind");
+        members.deliver(fast, window(end, 0));
+        members.deliver(slow, window(end, 0));
+        fetch(&mut members, fast, Position::MAX).expect("it was delivered");
+    }
+    assert!(together > limits::FEED_QUEUE_WINDOWS_MAX);
 }
 
 #[test]
