@@ -1,7 +1,7 @@
 //! `retell backup`: a copy that is an instance, whatever goes on meanwhile, and what becomes of a log and
 //! of read models that are put together again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -93,6 +93,75 @@ fn a_folder_with_something_in_it_is_left_alone() {
     it.write("new.unfinished/log.db", "half");
     it.ok(&["backup", "-q", "new"]);
     assert_eq!(it.json(&["--data", "new", "check"])["whole_up_to"], 1);
+}
+
+#[test]
+fn the_folder_may_be_called_by_any_of_its_names() {
+    let it = Instance::new();
+    it.append(1);
+    std::fs::create_dir(it.path("today")).expect("a folder");
+    for folder in ["today/", "./never/", "today/../other"] {
+        it.ok(&["backup", "-q", folder]);
+        let there = it.json(&["--data", folder, "check"]);
+        assert_eq!(there["whole_up_to"], 1, "{folder}");
+        let said = it.says(&["backup", folder]);
+        assert!(said.contains("is not empty"), "{folder}: {said}");
+    }
+}
+
+/// With read models outside of the instance's folder the catalog has their full paths.
+#[test]
+fn a_copy_never_leads_to_the_instances_own_read_models() {
+    let it = Instance::new();
+    it.append(50);
+    std::fs::create_dir(it.path("models")).expect("a folder");
+    let models = it.path("models");
+    let models = models.to_str().expect("paths here are UTF-8");
+    let own = ["--read-models", models];
+    it.ok(&[&own[..], &["deploy", "-q", &it.ticks("1.0.0"), "--promote"]].concat());
+    // One that was dropped, one that is being replaced, and one that has no file yet.
+    it.ok(&[&own[..], &["deploy", "-q", &it.ticks("1.1.0")]].concat());
+    it.ok(&["retire", "-q", "ticks@1.1.0"]);
+    it.ok(&["replay", "-q", "ticks@1.0.0", "--no-wait"]);
+    it.ok(&[&own[..], &["deploy", "-q", &it.ticks("2.0.0"), "--no-wait"]].concat());
+    it.ok(&["backup", "-q", "copy"]);
+    it.ok(&[&own[..], &["catch-up", "-q"]].concat());
+    it.ok(&["promote", "-q", "ticks@2.0.0"]);
+    let digests = || ["ticks@1.0.0", "ticks@2.0.0"].map(|name| it.json(&["digest", name]));
+    let (before, files) = (digests(), files_below(&it.path("models")));
+    let there = ["--data", "copy"];
+    it.ok(&[&there[..], &["retire", "-q", "ticks@2.0.0"]].concat());
+    it.ok(&[&there[..], &["replay", "-q", "ticks@1.1.0"]].concat());
+    it.ok(&[&there[..], &["catch-up", "-q"]].concat());
+    for version in it
+        .json(&[&there[..], &["status"]].concat())
+        .as_array()
+        .expect("a list")
+    {
+        if let Some(location) = version["location"].as_str() {
+            assert!(location.contains("copy"), "{version}");
+        }
+    }
+    assert_eq!(digests(), before);
+    assert_eq!(files_below(&it.path("models")), files);
+    it.append(1);
+    it.ok(&["catch-up", "-q"]);
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("it can be listed") {
+        let path = entry.expect("an entry").path();
+        let is_side =
+            path.to_string_lossy().ends_with("-shm") || path.to_string_lossy().ends_with("-wal");
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else if !is_side {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    files
 }
 
 #[test]

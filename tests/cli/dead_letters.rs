@@ -266,6 +266,26 @@ fn a_retry_that_meets_a_limit_fails_and_the_version_goes_on() {
 }
 
 #[test]
+fn a_build_up_to_a_position_that_fails_is_not_taken_for_the_one_that_is_there() {
+    let it = instance(&[note("a", "1"), misbehave("b", "fly"), note("c", "2")]);
+    it.says(&["deploy", "-q", "notes.wasm"]);
+    it.ok(&["dead-letters", "notes@1.0.0", "skip", "2"]);
+    it.ok(&["catch-up", "-q"]);
+    // A new build decides anew, and stops before the event.
+    let said = it.says(&["deploy", "notes.wasm", "--until", "3", "--promote"]);
+    assert!(said.starts_with("exit 1\n"), "{said}");
+    assert!(said.contains("the old one stays in its place"), "{said}");
+    let version = it.version("notes@1.0.0");
+    assert_eq!(
+        (&version["state"], &version["role"]),
+        (&json!("ready"), &json!("none"))
+    );
+    assert_eq!(notes(&it), "1:1 2:1");
+    it.ok(&["deploy", "-q", "notes.wasm", "--until", "1"]);
+    assert_eq!(notes(&it), "1:1");
+}
+
+#[test]
 fn a_running_host_goes_on_with_what_is_decided() {
     let it = instance(&[note("a", "1")]);
     it.ok(&[

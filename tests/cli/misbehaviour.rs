@@ -74,7 +74,7 @@ fn a_panic_is_shown_with_its_message_and_place() {
     let events = [note("1"), note("2"), misbehave("panic"), note("3")];
     insta::assert_snapshot!(broken(&events, 3, &brittle()), @r#"
     exit 1
-    error: notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:50:20: this note is torn
+    error: notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:52:20: this note is torn
       hint: correct the projection, raise its version and deploy that; what is live was not touched. To try this version once more: `retell resume notes@1.0.0`; to leave the event out: `retell dead-letters notes@1.0.0`
     "#);
 }
@@ -393,7 +393,7 @@ fn a_live_version_that_fails_goes_on_answering() {
     it.ok(&["append", "-q", "more.ndjson"]);
     insta::assert_snapshot!(it.shows(&["catch-up"]), @r#"
     exit 1
-    error: notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:50:20: this note is torn
+    error: notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:52:20: this note is torn
       hint: correct the projection, raise its version and deploy that, or try again with `retell resume`
     "#);
     let rows = it.json(&["query", "notes", "select id from note order by id"]);
@@ -402,7 +402,7 @@ fn a_live_version_that_fails_goes_on_answering() {
     exit 0
      version      state          role  checkpoint  lag  events/s  left  names          
      notes@1.0.0  ready, failed  live           2    1         0        notes, notes@1 
-    notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:50:20: this note is torn
+    notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:52:20: this note is torn
     notes@1.0.0 misses 1 event that it could not apply: `retell dead-letters notes@1.0.0`
     "#);
     // Appending was never stopped by it.

@@ -1,8 +1,8 @@
 //! Every combination of where the log is and where the read models are comes to the same rows.
 
-use crate::cluster::cluster;
+use crate::cluster::{Cluster, cluster};
 use crate::content::seeded;
-use crate::instance::{Instance, Where};
+use crate::instance::{Instance, Where, wait_until};
 use crate::support::guest;
 
 const GUESTS: [(&str, &str); 4] = [
@@ -102,6 +102,33 @@ fn a_version_can_be_moved_and_stays_where_it_is() {
     assert!(it.path("retell-data/read-models/articles/live.db").exists());
 }
 
+#[test]
+fn a_server_that_is_gone_for_good_is_in_nobodys_way() {
+    let gone = Cluster::new();
+    let [log, other] = [(); 2].map(|()| cluster().new_database());
+    let it = Instance::initialised(Where::Server(log), Where::Server(gone.new_database()));
+    it.append(&seeded(3, 500), 0);
+    it.promote("articles_v1");
+    let before = it.digest("articles@1.0.0");
+    let mut host = it.start(&["serve", "-q"]);
+    gone.stop();
+    it.ok(&["move", "-q", "articles@1.0.0", "--read-models", &other]);
+    let count = "SELECT count(*) > 0 FROM articles.article";
+    wait_until("readers find it by its name", || {
+        let found = cluster().try_psql("postgres", database_of(&other), count);
+        found.is_ok_and(|rows| rows.trim() == "t")
+    });
+    assert_eq!(it.digest("articles@1.0.0"), before);
+    let file = guest("articles_v2");
+    let file = file.to_str().expect("paths here are UTF-8");
+    it.ok(&["deploy", "-q", file, "--promote", "--read-models", &other]);
+    it.ok(&["rollback", "-q", "articles"]);
+    let live = it.json(&["query", "articles", "SELECT version FROM retell_read_model"]);
+    assert_eq!(live[0]["version"], "1.0.0");
+    host.kill().expect("it runs");
+    host.wait().expect("it ends");
+}
+
 pub(crate) fn database_of(url: &str) -> &str {
     let path = url.rsplit_once('/').map_or(url, |(_, _)| url);
     let start = path.find("localhost/").expect("the cluster's URLs") + "localhost/".len();
@@ -131,7 +158,7 @@ fn a_cold_cache_costs_round_trips_by_the_batch() {
     let before = questions();
     it.ok(&["catch-up", "-q"]);
     // The server counts a session's transactions when it ends, at the latest.
-    crate::instance::wait_until("the sessions have ended", || {
+    wait_until("the sessions have ended", || {
         let sessions = format!(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}'",
             database_of(&read_models)

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 use super::Context;
 use super::printer::{Failed, Refused};
 use super::progress::{BuildBar, duration, thousands};
+use super::replay::{given_up, kept};
 use super::session::{self, explain};
 use crate::catalog::{CatalogError, ModuleRecord, NewRules, NewVersion, Registered};
 use crate::clock::Stopwatch;
@@ -59,7 +60,7 @@ pub(crate) struct Args {
         default_missing_value = "true")]
     verify: Option<bool>,
     /// Promote it even if events are missing from it
-    #[arg(long, requires = "promote")]
+    #[arg(long, requires = "promote", conflicts_with = "no_wait")]
     accept_dead_letters: bool,
 }
 
@@ -152,6 +153,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         &module.manifest().name,
         Scope::Only(vec![version.clone()]),
     );
+    let mut another = None;
     if registered == Registered::AlreadyThere
         && asks_for_another_build(&host, &module, &args).await?
     {
@@ -160,9 +162,13 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             until: args.until,
             to: None,
         };
-        if let Err(error) = access.request(replay).await {
-            access.close().await;
-            return Err(explain(error));
+        match access.request(replay).await {
+            Ok(Done::ReplayBegun { build }) => another = Some(build),
+            Ok(other) => bail!("a replay began as {other:?} (a defect of retell)"),
+            Err(error) => {
+                access.close().await;
+                return Err(explain(error));
+            }
         }
     }
     let watch = Stopwatch::start();
@@ -172,7 +178,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             .printer
             .say("`retell serve` builds it, or `retell catch-up` once");
     } else {
-        let work = build(&mut access, context, &version, &host);
+        let work = build(&mut access, context, &version, another, &host);
         let position = match super::interruptible(work).await {
             Ok(position) => position,
             Err(error) => {
@@ -201,7 +207,11 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
                 .say(format_args!("{name} is ready at position {position}"));
         }
         if args.promote {
-            promote(&mut access, context, &version, args.accept_dead_letters).await?;
+            let work = promote(&mut access, context, &version, args.accept_dead_letters);
+            if let Err(error) = super::interruptible(work).await {
+                access.close().await;
+                return Err(error);
+            }
         }
     }
     access.close().await;
@@ -314,11 +324,13 @@ async fn register(
         })
 }
 
-/// Works or watches until the version is ready, and returns its position.
+/// Works or watches until the version is ready, and returns its position. `another`: the build that
+/// was asked for, beside one that is there.
 async fn build(
     access: &mut lifecycle::Access,
     context: &Context,
     version: &semver::Version,
+    another: Option<i64>,
     host: &Host,
 ) -> anyhow::Result<Position> {
     let name = format!("{}@{version}", access.projection());
@@ -335,7 +347,7 @@ async fn build(
                     bar.show(progress, goal);
                 }
             }
-            ended(view, version)
+            ended(view, version, another)
         })
         .await;
     bar.finish();
@@ -349,11 +361,19 @@ async fn build(
 }
 
 /// Whether a version has come to rest: ready, or halted.
-fn ended(view: &View, version: &semver::Version) -> Option<anyhow::Result<()>> {
+fn ended(
+    view: &View,
+    version: &semver::Version,
+    another: Option<i64>,
+) -> Option<anyhow::Result<()>> {
     let record = view.version(version)?;
     if record.successor.is_some() {
         // What is being built now decides, not what became of the build before.
         return None;
+    }
+    let current = record.current.as_ref();
+    if another.is_some_and(|build| current.is_none_or(|it| it.id != build)) {
+        return Some(Err(given_up(record, kept(current))));
     }
     match &record.status.halt {
         Halt::None => {}

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Context;
+use super::printer::Stdout;
 use super::session;
 use crate::event::{Position, StoredEvent};
 use crate::log::{EventFilter, OpenMode};
@@ -103,7 +104,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
 }
 
 fn print(events: &[StoredEvent]) -> anyhow::Result<()> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(Stdout::lock());
     for event in events {
         let line = Line {
             position: event.position,
@@ -121,7 +122,7 @@ fn print(events: &[StoredEvent]) -> anyhow::Result<()> {
             recorded_at: format_rfc3339(event.recorded_at),
             hash: hex(&event.hash),
         };
-        serde_json::to_writer(&mut out, &line)?;
+        serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
         out.write_all(b"\n")?;
     }
     out.flush()?;

@@ -22,6 +22,7 @@ mod switch;
 mod verify;
 mod wait;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,7 +31,7 @@ use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, Flags};
-use printer::Printer;
+use printer::{Interrupted, Printer, Stdout};
 
 /// Options that every command has are listed apart.
 const GLOBAL: &str = "Options of every command";
@@ -146,7 +147,12 @@ pub fn main() -> ExitCode {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(run(cli.command, &context))
+            let ran = runtime.block_on(run(cli.command, &context));
+            if ran.as_ref().is_err_and(anyhow::Error::is::<Interrupted>) {
+                // What threads still compute is of no use to anybody.
+                runtime.shutdown_background();
+            }
+            ran
         });
     match ran {
         Ok(()) => ExitCode::SUCCESS,
@@ -165,9 +171,10 @@ async fn run(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::CatchUp(args) => replay::catch_up(args, context).await,
         Command::Check(args) => check::run(args, context).await,
         Command::Completions(args) => {
-            let (mut command, mut out) = (grammar(), std::io::stdout());
-            clap_complete::generate(args.shell, &mut command, "retell", &mut out);
-            Ok(())
+            let (mut command, mut script) = (grammar(), Vec::new());
+            // It takes a failure to write for impossible.
+            clap_complete::generate(args.shell, &mut command, "retell", &mut script);
+            Ok(Stdout::lock().write_all(&script)?)
         }
         Command::DeadLetters(args) => dead_letters::run(args, context).await,
         Command::Deploy(args) => deploy::run(args, context).await,
@@ -199,7 +206,7 @@ async fn interruptible<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
                 signals.next().await;
                 std::process::exit(i32::from(printer::INTERRUPTED));
             });
-            Err(printer::Interrupted.into())
+            Err(Interrupted.into())
         }
     }
 }

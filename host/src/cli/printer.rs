@@ -1,6 +1,6 @@
 //! What the user sees: data on stdout, talk on stderr, errors as message, causes and a hint.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -73,14 +73,14 @@ impl Printer {
 
     /// A line of data.
     pub(crate) fn data(self, line: impl std::fmt::Display) -> std::io::Result<()> {
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{line}")
+        writeln!(Stdout::lock(), "{line}")
     }
 
     /// One JSON document, on one line.
     pub(crate) fn json<T: Serialize>(self, value: &T) -> anyhow::Result<()> {
-        let mut out = std::io::stdout().lock();
-        serde_json::to_writer(&mut out, value)?;
+        let mut out = Stdout::lock();
+        // As it came from there, so that a reader who is gone is told from other failures.
+        serde_json::to_writer(&mut out, value).map_err(std::io::Error::from)?;
         writeln!(out)?;
         Ok(())
     }
@@ -94,7 +94,7 @@ impl Printer {
 
     /// Prints the error with its causes and hint, and says which exit code it deserves.
     pub(crate) fn fail(self, error: &anyhow::Error) -> ExitCode {
-        if is_broken_pipe(error) {
+        if has_no_reader(error) {
             return ExitCode::SUCCESS;
         }
         let mut err = std::io::stderr().lock();
@@ -148,16 +148,43 @@ fn judge(error: &anyhow::Error) -> (Option<String>, u8) {
     }
 }
 
-/// A reader that had enough (`retell events | head`) is no failure.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
+/// Standard output. That nobody reads from it any more is said by an error of its own.
+pub(crate) struct Stdout(StdoutLock<'static>);
+
+/// Whoever read standard output has had enough.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads what is printed")]
+struct NoReader;
+
+impl Stdout {
+    pub(crate) fn lock() -> Self {
+        Self(std::io::stdout().lock())
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes).map_err(of_stdout)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush().map_err(of_stdout)
+    }
+}
+
+pub(super) fn of_stdout(error: std::io::Error) -> std::io::Error {
+    match error.kind() {
+        kind @ ErrorKind::BrokenPipe => std::io::Error::new(kind, NoReader),
+        _ => error,
+    }
+}
+
+/// A reader that had enough (`retell events | head`) is no failure; a server that hung up is.
+pub(super) fn has_no_reader(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let kind = match cause.downcast_ref::<serde_json::Error>() {
-            Some(json) => json.io_error_kind(),
-            None => cause
-                .downcast_ref::<std::io::Error>()
-                .map(std::io::Error::kind),
-        };
-        kind == Some(std::io::ErrorKind::BrokenPipe)
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.and_then(std::io::Error::get_ref)
+            .is_some_and(|inner| inner.is::<NoReader>())
     })
 }
 
@@ -177,4 +204,19 @@ pub(crate) fn install_tracing(verbose: u8, quiet: bool) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_hung_up_is_not_taken_for_a_reader_that_had_enough() {
+        let hung_up = || std::io::Error::from(ErrorKind::BrokenPipe);
+        let failed = |source| anyhow::Error::new(source).context("can't read the catalog");
+        assert!(!has_no_reader(&failed(sqlx::Error::Io(hung_up()))));
+        assert!(has_no_reader(&failed(sqlx::Error::Io(
+            of_stdout(hung_up())
+        ))));
+    }
 }

@@ -6,7 +6,7 @@ use super::Context;
 use super::printer::{Failed, Usage};
 use super::progress::BuildBar;
 use super::session::{self, explain, one_version, parse_name};
-use crate::catalog::Build;
+use crate::catalog::{Build, VersionRecord};
 use crate::event::Position;
 use crate::lifecycle::names::Which;
 use crate::lifecycle::state::{Halt, Role, State};
@@ -169,14 +169,7 @@ async fn build_again(args: Again, context: &Context) -> anyhow::Result<()> {
     bar.finish();
     access.close().await;
     if let Err(reason) = swapped? {
-        return Err(Failed {
-            message: format!("the new build of {} failed: {reason}", version.name()),
-            hint: Some(format!(
-                "`retell status {}` shows what is there",
-                version.projection
-            )),
-        }
-        .into());
+        return Err(given_up(&version, &reason));
     }
     if context.printer.json {
         return context.printer.json(&Reached {
@@ -192,8 +185,20 @@ async fn build_again(args: Again, context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is said of a version whose new build failed.
+pub(super) fn given_up(version: &VersionRecord, reason: &str) -> anyhow::Error {
+    Failed {
+        message: format!("the new build of {} failed: {reason}", version.name()),
+        hint: Some(format!(
+            "`retell status {}` shows what is there",
+            version.projection
+        )),
+    }
+    .into()
+}
+
 /// What readers of a version have after its new build failed.
-fn kept(current: Option<&Build>) -> &'static str {
+pub(super) fn kept(current: Option<&Build>) -> &'static str {
     match current {
         Some(_) => "the old one stays in its place",
         None => "there is no other",

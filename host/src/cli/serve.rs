@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -52,9 +53,12 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     let ended = super::interruptible(find_projections(&host, &mut tasks, &stopped)).await;
     draining.abort();
     stop.send_replace(true);
-    for (_, task) in tasks {
-        task.await?;
+    let mut clean = Ok(());
+    for (projection, task) in tasks {
+        let done = task.await;
+        clean = clean.and(done.with_context(|| format!("the work on {projection} broke off")));
     }
+    clean?;
     context
         .printer
         .say("stopped; everything applied is in the read models");
@@ -88,9 +92,15 @@ async fn find_projections(
         match host.catalog.projections().await {
             Ok(projections) => {
                 for projection in projections {
-                    tasks.entry(projection.clone()).or_insert_with(|| {
-                        tokio::spawn(serve_projection(host.clone(), projection, stopped.clone()))
-                    });
+                    let task = tasks.get(&projection);
+                    if task.is_some_and(|it| !it.is_finished()) {
+                        continue;
+                    }
+                    if task.is_some() {
+                        tracing::warn!("the work on {projection} broke off; it begins again");
+                    }
+                    let serve = serve_projection(host.clone(), projection.clone(), stopped.clone());
+                    tasks.insert(projection, tokio::spawn(serve));
                 }
             }
             Err(error) => tracing::warn!("{}", crate::error_chain(&error)),
@@ -106,7 +116,7 @@ async fn serve_projection(host: Arc<Host>, projection: String, mut stopped: watc
         let wait = match take_lease(&host, &projection).await {
             Ok(Some(supervisor)) => {
                 tracing::info!("working on {projection}");
-                look_after(supervisor, &stopped).await;
+                look_after(supervisor, &mut stopped).await;
                 LEASE_INTERVAL
             }
             // Another process works on it.
@@ -129,16 +139,26 @@ async fn take_lease(
     ))
 }
 
-/// Keeps a supervisor going until told to stop, or until its lease is lost. A fault passes or is
-/// seen to again later; requests are answered meanwhile.
-async fn look_after(mut supervisor: Supervisor, stopped: &watch::Receiver<bool>) {
+/// Keeps a supervisor going until told to stop, or until its lease is lost. What it is about then is
+/// dropped where it stands, as in a crash: a switch may wait for minutes until a version has caught up.
+async fn look_after(mut supervisor: Supervisor, stopped: &mut watch::Receiver<bool>) {
+    tokio::select! {
+        () = keep_going(&mut supervisor) => {}
+        _ = stopped.wait_for(|stop| *stop) => {}
+    }
+    supervisor.stop().await;
+}
+
+/// Works until the lease is lost. A fault passes or is seen to again later; requests are answered
+/// meanwhile.
+async fn keep_going(supervisor: &mut Supervisor) {
     let (mut work, mut requests) = (Turns::default(), Turns::default());
-    while !*stopped.borrow() {
+    loop {
         if work.is_due() {
             match supervisor.tick().await {
                 Err(error @ LifecycleError::LeaseLost { .. }) => {
                     tracing::warn!("{error}; it is taken again as soon as nobody has it");
-                    break;
+                    return;
                 }
                 done => work.note(supervisor.projection(), &done),
             }
@@ -153,7 +173,6 @@ async fn look_after(mut supervisor: Supervisor, stopped: &watch::Receiver<bool>)
         }
         tokio::time::sleep(TICK_INTERVAL).await;
     }
-    supervisor.stop().await;
 }
 
 /// When something is to be done again: each time, unless it fails.

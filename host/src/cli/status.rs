@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use super::Context;
+use super::printer::Stdout;
 use super::progress::{duration, thousands};
 use super::session::{self, parse_name};
 use crate::catalog::{Build, VersionRecord};
@@ -82,7 +83,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             let lines = lines(&host, args.name.as_deref()).await?;
             if !context.printer.json && super::printer::Printer::stdout_is_terminal() {
                 // Clears the screen and goes home, as `watch` does.
-                write!(std::io::stdout().lock(), "\x1b[2J\x1b[H")?;
+                write!(Stdout::lock(), "\x1b[2J\x1b[H")?;
             }
             print(context, &lines)?;
             tokio::time::sleep(WATCH_INTERVAL).await;

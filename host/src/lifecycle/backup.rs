@@ -15,6 +15,7 @@ use crate::catalog::{Build, Catalog, CatalogError};
 use crate::event::Position;
 use crate::log::LogError;
 use crate::log::sqlite::SqliteLog;
+use crate::postgres::ServerUrl;
 use crate::read_model::sqlite::SqliteReadModel;
 use crate::read_model::{ReadModelError, ReadModelPlace, ReadModels};
 
@@ -77,10 +78,16 @@ pub async fn back_up(
         folder: folder.to_owned(),
         source,
     };
+    // By its own name, whatever it was called by: `today/`, `.`, or a link to it.
+    let folder = &match folder.canonicalize() {
+        Ok(folder) => folder,
+        Err(error) if error.kind() == ErrorKind::NotFound => folder.components().collect(),
+        Err(error) => return Err(io(error)),
+    };
     match fs::read_dir(folder).map(|mut entries| entries.next()) {
         Ok(Some(_)) => {
             return Err(BackupError::NotEmpty {
-                folder: folder.to_owned(),
+                folder: folder.clone(),
             });
         }
         Ok(None) => fs::remove_dir(folder).map_err(io)?,
@@ -136,7 +143,7 @@ async fn copy_all(host: &Arc<Host>, log_file: &Path, folder: &Path) -> Result<Ba
             continue;
         }
         let there: Vec<&Build> = wanted.iter().map(|it| &it.1).collect();
-        let position = settle(folder, &log_copy, &there, &copied)?;
+        let position = settle(folder, &log_copy, &there)?;
         let mut backup = Backup {
             position,
             read_models: Vec::new(),
@@ -181,7 +188,11 @@ async fn copy_model(
     let ReadModelPlace::File(path) = host.places.of_build(build)? else {
         return Ok(None);
     };
-    let to = folder.join(location_in_backup(build));
+    let to = folder.join(location_in_backup(
+        &build.projection,
+        &build.version,
+        build.id,
+    ));
     let copied = blocking(move || SqliteReadModel::copy(&path, &to)).await;
     match copied {
         Ok(checkpoint) => Ok(Some(checkpoint.position)),
@@ -192,24 +203,36 @@ async fn copy_model(
 }
 
 /// Where a build goes in the backup, wherever it was.
-fn location_in_backup(build: &Build) -> String {
-    ReadModels::Folder(READ_MODELS.into()).location(&build.projection, &build.version, build.id)
+fn location_in_backup(projection: &str, version: &str, build: i64) -> String {
+    ReadModels::Folder(READ_MODELS.into()).location(projection, version, build)
+}
+
+/// The places in the backup of all builds that are files, also of those that are not copied: what the
+/// copy builds or drops must never be the instance's own.
+fn file_locations(catalog: &Connection) -> rusqlite::Result<Vec<(i64, String)>> {
+    let mut builds = catalog.prepare("SELECT id, projection, version, location FROM builds")?;
+    let mut builds = builds.query([])?;
+    let mut locations = Vec::new();
+    while let Some(build) = builds.next()? {
+        let id = build.get(0)?;
+        let [projection, version, location]: [String; 3] =
+            [build.get(1)?, build.get(2)?, build.get(3)?];
+        if !ServerUrl::is_meant(&location) {
+            locations.push((id, location_in_backup(&projection, &version, id)));
+        }
+    }
+    Ok(locations)
 }
 
 /// What the copied catalog says of places becomes true of the copy, and what it does not know goes.
 /// Returns where the log ends.
-fn settle(
-    folder: &Path,
-    log_copy: &Path,
-    wanted: &[&Build],
-    copied: &BTreeMap<i64, Position>,
-) -> Result<Position, BackupError> {
+fn settle(folder: &Path, log_copy: &Path, wanted: &[&Build]) -> Result<Position, BackupError> {
     let locations = || -> rusqlite::Result<Position> {
         let catalog = Connection::open(log_copy)?;
-        for build in wanted.iter().filter(|it| copied.contains_key(&it.id)) {
+        for (id, location) in file_locations(&catalog)? {
             catalog.execute(
                 "UPDATE builds SET location = ?1 WHERE id = ?2",
-                (location_in_backup(build), build.id),
+                (location, id),
             )?;
         }
         // In one file, so that nothing is lost where only that is copied on.
@@ -219,7 +242,7 @@ fn settle(
     let position = locations().map_err(|source| BackupError::Locations { source })?;
     let kept: Vec<PathBuf> = wanted
         .iter()
-        .map(|it| folder.join(location_in_backup(it)))
+        .map(|it| folder.join(location_in_backup(&it.projection, &it.version, it.id)))
         .collect();
     let sweep = || -> std::io::Result<()> {
         for file in files(&folder.join(READ_MODELS))? {

@@ -1,7 +1,7 @@
 //! The names by which readers come to read models, following the catalog: links to files, and schemas
 //! of views on servers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::state::{Role, State};
@@ -17,23 +17,41 @@ use crate::read_model::{ReadModelError, ReadModelPlace};
 #[derive(Default)]
 struct Names(Vec<(Option<u64>, ReadModelPlace)>);
 
+/// Names that do not follow the catalog. What they lead to has to stay.
+#[derive(Default)]
+pub(super) struct Unpublished {
+    links: bool,
+    servers: BTreeSet<String>,
+    /// Why the first of them do not.
+    error: Option<LifecycleError>,
+}
+
 impl Supervisor {
-    /// Makes the names follow the catalog.
-    pub(super) async fn publish(&self) -> Result<(), LifecycleError> {
+    /// Makes the names follow the catalog, wherever they can.
+    pub(super) async fn publish(&self) -> Result<Unpublished, LifecycleError> {
         let versions = self.host.catalog.versions(self.projection()).await?;
         let live = versions.iter().find(|it| it.status.role == Role::Live);
         let names = self.names(&versions, live, None).await?;
         let files: Vec<_> = names.files().collect();
-        Links::new(&self.host.places.links, self.projection()).repair(&files)?;
-        for server in self.on_servers(&versions, &names).await? {
-            let followed = tokio::task::spawn_blocking(move || server.follow()).await;
-            followed.expect("replacing views does not panic")?;
+        let mut unpublished = Unpublished::default();
+        let links = Links::new(&self.host.places.links, self.projection());
+        if let Err(error) = links.repair(&files) {
+            unpublished.links = true;
+            unpublished.error = Some(error.into());
         }
-        Ok(())
+        for server in self.on_servers(&versions, &names).await? {
+            let name = server.server().to_string();
+            let followed = tokio::task::spawn_blocking(move || server.follow()).await;
+            if let Err(error) = followed.expect("replacing views does not panic") {
+                unpublished.servers.insert(name);
+                unpublished.error.get_or_insert(error.into());
+            }
+        }
+        Ok(unpublished)
     }
 
     /// The views that are to follow a switch to a version. Refused where they can't, because others
-    /// use them.
+    /// use them. A server on which no name is to be is no obstacle: it follows when it can be reached.
     pub(super) async fn views_after(
         &self,
         to: &VersionRecord,
@@ -41,19 +59,30 @@ impl Supervisor {
         let versions = self.host.catalog.versions(self.projection()).await?;
         let names = self.names(&versions, Some(to), Some(to)).await?;
         let servers = self.on_servers(&versions, &names).await?;
-        for server in servers.clone() {
-            let checked = tokio::task::spawn_blocking(move || server.check()).await;
+        let mut follow = Vec::new();
+        for server in servers {
+            let looked_at = server.clone();
+            let checked = tokio::task::spawn_blocking(move || looked_at.check()).await;
             match checked.expect("looking at views does not panic") {
+                Ok(()) => follow.push(server),
                 Err(error @ ReadModelError::InUse { .. }) => {
                     return Err(LifecycleError::Refused {
                         hint: error.hint().unwrap_or_default(),
                         message: format!("{} can't be made live: {error}", to.name()),
                     });
                 }
-                checked => checked?,
+                Err(error) if server.wanted.is_empty() => {
+                    tracing::warn!(
+                        "{}: names on {} stay as they are for now: {}",
+                        to.name(),
+                        server.server(),
+                        crate::error_chain(&error)
+                    );
+                }
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(servers)
+        Ok(follow)
     }
 
     /// The names as they are to be while `live` is live. A version that is to be `promoted` takes its
@@ -125,6 +154,20 @@ impl Supervisor {
             wanted,
         };
         Ok(servers.into_values().map(on_server).collect())
+    }
+}
+
+impl Unpublished {
+    /// Whether a name may still lead there.
+    pub(super) fn may_lead_to(&self, place: &ReadModelPlace) -> bool {
+        match place {
+            ReadModelPlace::File(_) => self.links,
+            ReadModelPlace::Schema(place) => self.servers.contains(&place.server().to_string()),
+        }
+    }
+
+    pub(super) fn into_result(self) -> Result<(), LifecycleError> {
+        self.error.map_or(Ok(()), Err)
     }
 }
 

@@ -1,7 +1,10 @@
 //! The end of builds and the names of those that go on: retiring a version, building one anew,
 //! giving up a build in the making, and the links and files that follow the catalog.
 
+use std::time::Duration;
+
 use super::LifecycleError;
+use super::publish::Unpublished;
 use super::refusal::refused;
 use super::request::Done;
 use super::state::{Change, Role, State};
@@ -12,6 +15,35 @@ use crate::crash_point::{self, CrashPoint};
 use crate::event::Position;
 use crate::read_model::ReadModels;
 use crate::read_model::sqlite::SqliteReadModel;
+
+/// Names, roles or files that did not follow the catalog are tried again after this long …
+const RETRY_MIN: Duration = Duration::from_millis(500);
+/// … and after so many times as long as the attempt took, so that a server that does not answer takes
+/// little of the time that there is for everything else, …
+const RETRY_SHARE: u32 = 20;
+/// … up to this.
+const RETRY_MAX: Duration = Duration::from_mins(5);
+
+/// Names, roles or files do not follow the catalog.
+#[derive(Debug)]
+pub(super) struct BehindCatalog {
+    since: Stopwatch,
+    wait: Duration,
+}
+
+impl BehindCatalog {
+    /// An attempt took so long.
+    fn after(took: Duration) -> Self {
+        Self {
+            since: Stopwatch::start(),
+            wait: (took * RETRY_SHARE).clamp(RETRY_MIN, RETRY_MAX),
+        }
+    }
+
+    pub(super) fn is_to_be_tried_again(&self) -> bool {
+        self.since.elapsed() >= self.wait
+    }
+}
 
 impl Supervisor {
     pub(super) async fn retire(
@@ -94,38 +126,54 @@ impl Supervisor {
     /// Makes links, roles and files follow the catalog, which is the truth. What does not follow now
     /// is tried again later: what was decided is done all the same.
     pub(super) async fn follow_catalog(&mut self) {
-        self.behind_catalog = match self.follow().await {
-            Ok(()) => None,
-            Err(error) => {
-                let projection = self.projection();
-                tracing::warn!(
-                    "{projection}: {}; it is tried again",
-                    crate::error_chain(&error)
-                );
-                Some(Stopwatch::start())
-            }
-        };
+        if let Err(error) = self.follow().await {
+            let projection = self.projection();
+            tracing::warn!(
+                "{projection}: {}; it is tried again",
+                crate::error_chain(&error)
+            );
+        }
     }
 
     /// See [`follow_catalog`](Self::follow_catalog), which most want.
-    pub(super) async fn follow(&self) -> Result<(), LifecycleError> {
+    pub(super) async fn follow(&mut self) -> Result<(), LifecycleError> {
+        let took = Stopwatch::start();
+        let followed = self.follow_where_possible().await;
+        self.behind_catalog = match &followed {
+            Ok(()) => None,
+            Err(_) => Some(BehindCatalog::after(took.elapsed())),
+        };
+        followed
+    }
+
+    /// What is in one's way does not stop the others. The first error is returned.
+    async fn follow_where_possible(&self) -> Result<(), LifecycleError> {
         // Names first, so that no link points at a file that is gone.
-        self.publish().await?;
+        let unpublished = self.publish().await?;
         crash_point::reach(CrashPoint::NamesPublished);
-        self.tell_roles().await?;
+        let told = self.tell_roles().await;
         crash_point::reach(CrashPoint::RolesTold);
-        self.drop_discarded().await
+        let dropped = self.drop_discarded(&unpublished).await;
+        unpublished.into_result().and(told).and(dropped)
     }
 
     /// Removes the files of builds that nothing uses any more.
-    async fn drop_discarded(&self) -> Result<(), LifecycleError> {
+    async fn drop_discarded(&self, unpublished: &Unpublished) -> Result<(), LifecycleError> {
+        let mut fault: Result<(), LifecycleError> = Ok(());
         for build in self.host.catalog.discarded(self.projection()).await? {
             let place = self.host.places.of_build(&build)?;
+            if unpublished.may_lead_to(&place) {
+                continue;
+            }
             let dropped = tokio::task::spawn_blocking(move || place.drop_read_model()).await;
-            dropped.expect("dropping does not panic")?;
+            if let Err(error) = dropped.expect("dropping does not panic") {
+                fault = fault.and(Err(error.into()));
+                continue;
+            }
             crash_point::reach(CrashPoint::ReadModelDropped);
             self.host.catalog.mark_dropped(build.id).await?;
         }
+        fault?;
         let places = &self.host.places;
         if let ReadModels::Folder(folder) = &places.read_models {
             let folder = places.home.join(folder);

@@ -9,6 +9,7 @@ use futures_util::future::select_all;
 
 use super::refusal::refused;
 use super::request::{Done, Outcome, Request};
+use super::retire::BehindCatalog;
 use super::state::{Change, Role, State};
 use super::switch::Fenced;
 use super::worker::{End, Order, Progress, Task, Worker};
@@ -49,8 +50,8 @@ pub struct Supervisor {
     gives_up: bool,
     /// Who stands still since a switch.
     pub(super) fenced: Option<Fenced>,
-    /// Since when links, roles or files did not follow the catalog.
-    pub(super) behind_catalog: Option<Stopwatch>,
+    /// Links, roles or files that did not follow the catalog.
+    pub(super) behind_catalog: Option<BehindCatalog>,
 }
 
 /// A build whose worker met a fault of the host's.
@@ -88,7 +89,6 @@ impl Supervisor {
                 supervisor.projection(),
                 crate::error_chain(&error)
             );
-            supervisor.behind_catalog = Some(Stopwatch::start());
         }
         Ok(supervisor)
     }
@@ -162,7 +162,8 @@ impl Supervisor {
         self.stop_strays(&versions).await;
         if self
             .behind_catalog
-            .is_some_and(|since| since.elapsed() >= BACKOFF_MIN)
+            .as_ref()
+            .is_some_and(BehindCatalog::is_to_be_tried_again)
         {
             self.follow_catalog().await;
         }

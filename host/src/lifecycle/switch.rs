@@ -236,8 +236,8 @@ impl Supervisor {
         }
     }
 
-    /// How far readers of a version are. One whose read model is lost has no readers to take back,
-    /// but that is for the operator to say.
+    /// How far readers of a version are. One whose read model is lost, or can't be reached, has no
+    /// readers to take back, but that is for the operator to say.
     async fn seen_position(
         &self,
         live: &VersionRecord,
@@ -245,10 +245,8 @@ impl Supervisor {
     ) -> Result<Position, LifecycleError> {
         let build = current(live)?;
         match self.position(live, build).await {
+            Err(LifecycleError::ReadModel(_)) if accept_older => Ok(0),
             Err(LifecycleError::ReadModel(lost)) if lost.needs_a_new_build() => {
-                if accept_older {
-                    return Ok(0);
-                }
                 Err(LifecycleError::Refused {
                     message: format!(
                         "nobody knows how far readers of {} are: {}",

@@ -163,6 +163,7 @@ impl Worker {
             dead_letters: 0,
         };
         let (report, progress) = watch::channel(first);
+        let unstarted = report.clone();
         let runtime = tokio::runtime::Handle::current();
         let name = format!("{}@{}", task.build.projection, task.build.version);
         let obeyed = orders.clone();
@@ -180,16 +181,17 @@ impl Worker {
             };
             report.send_modify(|it| it.phase = Phase::Ended(end));
         };
-        let thread = std::thread::Builder::new()
-            .name(name)
-            .spawn(run)
-            .expect("a process that can't start a thread can't go on");
+        let thread = std::thread::Builder::new().name(name).spawn(run);
+        let thread = thread.map_err(|source| {
+            let end = judge(ReplayError::Thread { source });
+            unstarted.send_modify(|it| it.phase = Phase::Ended(end));
+        });
         Self {
             orders,
             fences: 0,
             progress,
             rules,
-            thread: Some(thread),
+            thread: thread.ok(),
         }
     }
 

@@ -40,6 +40,9 @@ pub enum ReplayError {
          differs; it was restored to an older state and went another way, or is another log"
     )]
     LogChanged { position: Position },
+    /// The system has no thread to spare.
+    #[error("no thread can be started")]
+    Thread { source: std::io::Error },
     #[error("a flush failed, and what it held is lost: open the build again")]
     Spent,
 }

@@ -110,35 +110,43 @@ impl Feed {
     }
 
     /// Joins those who read along, from `after` on. `urgent`: somebody waits for this one's events.
+    /// None where nobody reads, as there is no thread.
     pub(super) fn subscribe(
         self: &Arc<Self>,
         asks: &Arc<Asks>,
         after: Position,
         urgent: bool,
-    ) -> Subscription {
-        self.start_threads();
+    ) -> Option<Subscription> {
+        if !self.start_threads() {
+            return None;
+        }
         let ready = Arc::new(Condvar::new());
         let mut members = self.shared.members();
         let member = members.join(asks.clone(), after, urgent, ready.clone());
         drop(members);
-        Subscription {
+        Some(Subscription {
             feed: self.clone(),
             member,
             ready,
-        }
+        })
     }
 
-    /// Threads start with the first member: most commands never replay.
-    fn start_threads(&self) {
+    /// Threads start with the first member: most commands never replay. Says whether there are any.
+    fn start_threads(&self) -> bool {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         while threads.len() < self.shared.settings.threads {
             let shared = self.shared.clone();
-            let thread = std::thread::Builder::new()
-                .name("retell-reader".to_owned())
-                .spawn(move || reader::run(&shared))
-                .expect("a process that can't start a thread can't go on");
-            threads.push(thread);
+            let name = "retell-reader".to_owned();
+            let thread = std::thread::Builder::new().name(name);
+            match thread.spawn(move || reader::run(&shared)) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    tracing::warn!("the log is read by fewer threads for now: {error}");
+                    break;
+                }
+            }
         }
+        !threads.is_empty()
     }
 }
 

@@ -300,8 +300,7 @@ impl Replay {
         let read = self.feed.shared().settings;
         let is_far = up_to - applied >= read.distance_min && read.threads > 0;
         if self.subscription.is_none() && is_far {
-            let joined = self.feed.subscribe(&self.asks, applied, self.is_ready);
-            self.subscription = Some(joined);
+            self.subscription = self.feed.subscribe(&self.asks, applied, self.is_ready);
         }
         let window = self.subscription.as_ref()?.next(up_to)?;
         self.alone_until = window.end;

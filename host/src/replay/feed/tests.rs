@@ -79,7 +79,7 @@ fn collect(
         let revisions = batch.revisions.as_ref().expect("asked for").iter();
         got.extend(batch.positions.iter().copied().zip(revisions.copied()));
     };
-    let subscription = feed.subscribe(asks, after, false);
+    let subscription = feed.subscribe(asks, after, false).expect("threads start");
     let mut reached = after;
     while let Some(window) = subscription.next(head) {
         assert!(window.end > reached);
