@@ -3,8 +3,10 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use rusqlite::OpenFlags;
+
 use super::fault::{Doing, fault, io_fault};
-use super::{open, provenance};
+use super::{modes, open, provenance};
 use crate::read_model::{Checkpoint, ReadModelError};
 
 /// Copies the read model into a file that must not exist, durably, and returns where it stood.
@@ -13,13 +15,35 @@ pub(super) fn copy(path: &Path, to: &Path) -> Result<Checkpoint, ReadModelError>
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder).map_err(io)?;
     }
-    let text = to.to_string_lossy();
-    open::connect_read_only(path)?
-        .execute("VACUUM INTO ?1", [&*text])
-        .map_err(|error| fault(to, Doing::Create, error))?;
+    while !copy_once(path, to)? {
+        open::remove_database(to).map_err(io)?;
+    }
     File::open(to)
         .and_then(|file| file.sync_all())
         .map_err(io)?;
     let copied = open::snapshot(to)?;
     Ok(provenance::read(&copied, to)?.status.checkpoint)
+}
+
+/// False: what was copied may be a mixture, as another file with a WAL took the place of the one that was
+/// open.
+fn copy_once(path: &Path, to: &Path) -> Result<bool, ReadModelError> {
+    let text = to.to_string_lossy();
+    let from = open::connect_read_only(path)?;
+    from.execute("VACUUM INTO ?1", [&*text])
+        .map_err(|error| fault(to, Doing::Create, error))?;
+    if open::has_moved(&from, path)? && open::has_journal(path) {
+        return Ok(false);
+    }
+    // SQLite makes the copy without a WAL. Of a build that is not ready, the WAL is what tells that rows
+    // were changed in place, so that they are in no order in which they could be laid out anew.
+    let is_ready = provenance::read(&from, path)?.status.ready;
+    let is_in_place = modes::is_changed_in_place(&from);
+    if is_in_place.map_err(|error| fault(path, Doing::Read, error))? && !is_ready {
+        let copied = open::connect(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        modes::wal(&copied)
+            .and_then(|()| copied.close().map_err(|(_, error)| error))
+            .map_err(|error| fault(to, Doing::Create, error))?;
+    }
+    Ok(true)
 }

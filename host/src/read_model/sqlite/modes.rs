@@ -68,7 +68,8 @@ pub(super) fn reading_mode(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", kib(limits::READ_MODEL_CACHE_BYTES))
 }
 
-fn wal(connection: &Connection) -> rusqlite::Result<()> {
+/// Rows are changed in place from now on, beside readers.
+pub(super) fn wal(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(
         None,

@@ -125,8 +125,10 @@ pub(super) fn open(
     expected: &Provenance,
     epoch: u64,
 ) -> Result<(Connection, Stored), ReadModelError> {
+    let opening = |error| fault(path, Doing::Open, error);
     loop {
         let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        keep_wal_on_close(&connection, true).map_err(opening)?;
         let taken = take_over_build(&connection, path, tables, expected, epoch);
         // A writer that is shut out only now may have put another file in this one's place before
         // that; then the other one is to be taken over.
@@ -134,13 +136,36 @@ pub(super) fn open(
             continue;
         }
         let stored = taken?;
+        keep_wal_on_close(&connection, false).map_err(opening)?;
         // Only now: until it is shut out, an earlier writer may be at work on it.
         remove_unfinished(path).map_err(|error| io_fault(path, Doing::Open, error))?;
         if !stored.status.ready {
-            note_unsynced(&connection, boot_id().as_deref())
-                .map_err(|error| fault(path, Doing::Open, error))?;
+            note_unsynced(&connection, boot_id().as_deref()).map_err(opening)?;
+            if stored.unsynced_boot.is_none() {
+                // Before anything else is written without syncing: the note must not be the part of it
+                // that a dying machine loses.
+                sync(&connection, path)?;
+                set_mode(&connection, false).map_err(opening)?;
+            }
         }
         return Ok((connection, stored));
+    }
+}
+
+/// A connection to a file whose place another one has taken finds that one's WAL by its name. When it is
+/// closed as the last one of its file, SQLite would move that WAL into it, and remove it.
+fn keep_wal_on_close(connection: &Connection, keep: bool) -> rusqlite::Result<bool> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)
+}
+
+/// How a build that is there keeps what is written.
+fn set_mode(connection: &Connection, is_ready: bool) -> rusqlite::Result<()> {
+    if is_ready {
+        modes::following_mode(connection)
+    } else if modes::is_changed_in_place(connection)? {
+        modes::replaying_mode(connection)
+    } else {
+        modes::rewriting_mode(connection)
     }
 }
 
@@ -152,7 +177,7 @@ fn is_blank(path: &Path) -> std::io::Result<bool> {
 }
 
 /// Whether another file is at the path by now than the connection has.
-fn has_moved(connection: &Connection, path: &Path) -> Result<bool, ReadModelError> {
+pub(super) fn has_moved(connection: &Connection, path: &Path) -> Result<bool, ReadModelError> {
     OpenFile::has_moved(connection).map_err(|error| fault(path, Doing::Open, error))
 }
 
@@ -182,22 +207,12 @@ fn take_over_build(
             });
         }
     }
-    let ready = stored.status.ready;
-    (if ready {
-        modes::following_mode(connection)
-    } else if modes::is_changed_in_place(connection)
-        .map_err(|error| fault(path, Doing::Open, error))?
-    {
-        modes::replaying_mode(connection)
-    } else {
-        modes::rewriting_mode(connection)
-    })
-    .map_err(|error| fault(path, Doing::Open, error))?;
+    set_mode(connection, stored.status.ready).map_err(|error| fault(path, Doing::Open, error))?;
     take_over(connection, path, epoch)?;
     Ok(stored)
 }
 
-/// Writes the epoch, unless a later one is there already.
+/// Writes the epoch, unless a later one is there already, or another file has taken this one's place.
 pub(super) fn take_over(
     connection: &Connection,
     path: &Path,
@@ -207,7 +222,8 @@ pub(super) fn take_over(
         connection.execute_batch("BEGIN IMMEDIATE")?;
         let stored: i64 = connection.query_row(provenance::SELECT_EPOCH, [], |row| row.get(0))?;
         let stored = stored.cast_unsigned();
-        if stored <= epoch {
+        // Whoever puts another file in its place has this lock while it does, so now is the time to ask.
+        if stored <= epoch && !OpenFile::has_moved(connection)? {
             connection.execute(provenance::UPDATE_EPOCH, [epoch.cast_signed()])?;
         }
         connection.execute_batch("COMMIT")?;

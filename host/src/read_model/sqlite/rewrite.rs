@@ -57,8 +57,10 @@ impl SqliteReadModel {
         if is_in_place || open::has_journal(&self.path) {
             return Ok(false);
         }
-        if self.checkpoint == Checkpoint::START {
-            return Ok(true);
+        let readable = DatabasePages::are_readable(&self.connection)
+            .map_err(|error| self.fault(Doing::Read, error))?;
+        if !readable || self.checkpoint == Checkpoint::START {
+            return Ok(readable);
         }
         let io = |error| io_fault(&self.path, Doing::Write, error);
         let there = fs::metadata(&self.path).map_err(io)?.len();
@@ -74,11 +76,9 @@ impl SqliteReadModel {
             self.layers.replaced.wait();
             free = fs4::available_space(folder).map_err(io)?;
         }
-        let readable = DatabasePages::are_readable(&self.connection)
-            .map_err(|error| self.fault(Doing::Read, error))?;
         // So many flushes are laid out at once.
         let factor = limits::REWRITE_FACTOR_MAX * limits::REWRITE_RUNS_MAX as u64;
-        Ok(readable && there <= flush_bytes.saturating_mul(factor) && free >= needed)
+        Ok(there <= flush_bytes.saturating_mul(factor) && free >= needed)
     }
 
     pub(super) fn rewrite_with(&mut self, flush: Flush<'_>) -> Result<(), ReadModelError> {
@@ -234,16 +234,8 @@ impl SqliteReadModel {
         let mut changes: HashMap<u16, Changes<'_>> = flush.tables.into_iter().collect();
         for (number, table) in (0..).zip(self.tables.iter()) {
             let changes = SortedChanges::new(number, changes.remove(&number), &runs)?;
-            let mut old = if self.checkpoint == Checkpoint::START {
-                None
-            } else {
-                Some(OldRows::open(
-                    &self.connection,
-                    &self.path,
-                    table,
-                    &old_roots,
-                )?)
-            };
+            // Also before the first checkpoint there may be rows: of an event that was retried.
+            let mut old = OldRows::open(&self.connection, &self.path, table, &old_roots)?;
             let mut fill = TableFill::new(table, page_bytes);
             pieces::each(table, changes, |change| {
                 fill.merge(&mut file, &mut old, change, &self.path)

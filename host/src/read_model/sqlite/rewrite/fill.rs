@@ -61,26 +61,24 @@ impl<'t> TableFill<'t> {
     pub(super) fn merge(
         &mut self,
         file: &mut PageFile,
-        old: &mut Option<OldRows<'_>>,
+        old: &mut OldRows<'_>,
         change: &EncodedChange<'_>,
         path: &Path,
     ) -> Result<(), ReadModelError> {
-        if let Some(old) = old {
-            let order = |old: &OldRows<'_>| old.order(change.key, change.key_prefix);
-            while order(old) == Some(Ordering::Less) {
-                self.keep(file, old)?;
-                old.advance()?;
+        let order = |old: &OldRows<'_>| old.order(change.key, change.key_prefix);
+        while order(old) == Some(Ordering::Less) {
+            self.keep(file, old)?;
+            old.advance()?;
+        }
+        if order(old) == Some(Ordering::Equal) {
+            if change.fresh {
+                return Err(ReadModelError::Conflict {
+                    model: path.into(),
+                    table: self.table.name.clone(),
+                    message: "a row that should be new is there already".to_owned(),
+                });
             }
-            if order(old) == Some(Ordering::Equal) {
-                if change.fresh {
-                    return Err(ReadModelError::Conflict {
-                        model: path.into(),
-                        table: self.table.name.clone(),
-                        message: "a row that should be new is there already".to_owned(),
-                    });
-                }
-                old.advance()?;
-            }
+            old.advance()?;
         }
         match &change.row {
             Some(row) => self.put(file, row),
@@ -92,14 +90,12 @@ impl<'t> TableFill<'t> {
     pub(super) fn finish(
         mut self,
         file: &mut PageFile,
-        old: &mut Option<OldRows<'_>>,
+        old: &mut OldRows<'_>,
         roots: &Roots,
     ) -> Result<(), ReadModelError> {
-        if let Some(old) = old {
-            while !old.key.is_empty() {
-                self.keep(file, old)?;
-                old.advance()?;
-            }
+        while !old.key.is_empty() {
+            self.keep(file, old)?;
+            old.advance()?;
         }
         let root = root_of_table(roots, self.table);
         match self.trees {

@@ -25,6 +25,7 @@ pub(super) struct OldRows<'c> {
     /// Of the row it stands at; an empty key is none's.
     pub(super) key: Vec<u8>,
     key_prefix: u128,
+    key_before: Vec<u8>,
     pub(super) record: Vec<u8>,
     pub(super) rowid: i64,
 }
@@ -67,6 +68,7 @@ impl<'c> OldRows<'c> {
             layout: RecordLayout::default(),
             key: Vec::new(),
             key_prefix: 0,
+            key_before: Vec::new(),
             record: Vec::new(),
             rowid: 0,
         };
@@ -76,6 +78,7 @@ impl<'c> OldRows<'c> {
 
     /// Goes to the next row.
     pub(super) fn advance(&mut self) -> Result<(), ReadModelError> {
+        std::mem::swap(&mut self.key, &mut self.key_before);
         self.key.clear();
         let next = match &mut self.cursor {
             Cursor::ByRowid(cursor) => cursor.next(&mut self.pages),
@@ -89,10 +92,16 @@ impl<'c> OldRows<'c> {
         self.rowid = rowid;
         self.record.clear();
         self.record.extend_from_slice(record);
-        self.read_key().ok_or_else(|| ReadModelError::Malformed {
+        let malformed = |what: &str| ReadModelError::Malformed {
             model: self.path.into(),
-            message: format!("a row of table `{}` has no key", self.table.name),
-        })?;
+            message: format!("{what} of table `{}`", self.table.name),
+        };
+        self.read_key()
+            .ok_or_else(|| malformed("there is no key in a row"))?;
+        // What lays it out anew relies on it.
+        if self.key <= self.key_before {
+            return Err(malformed("the keys are in no order in the rows"));
+        }
         self.key_prefix = key_prefix::of(&self.key);
         Ok(())
     }

@@ -6,14 +6,15 @@ use std::time::Duration;
 use retell_contract::manifest::Manifest;
 use retell_contract::value::Value;
 use retell_contract::{encode_key, encode_row};
+use rusqlite::Connection;
 
 use super::{Folder, SqliteReadModel};
 use crate::clock::Stopwatch;
 use crate::limits;
-use crate::read_model::conformance::{Place, at, entry, people, provenance, put};
+use crate::read_model::conformance::{Place, at, entry, people, person, provenance, put};
 use crate::read_model::journal::Decision;
 use crate::read_model::sqlite::open;
-use crate::read_model::{Flush, KEY_INDEX, ReadModel, ReadModelError, Role, RowChange};
+use crate::read_model::{Checkpoint, Flush, KEY_INDEX, ReadModel, ReadModelError, Role, RowChange};
 
 /// Key and row.
 type Entry = (Vec<u8>, Vec<u8>);
@@ -521,4 +522,134 @@ fn a_reader_does_not_read_past_a_journal() {
         Ok(status) => assert_eq!(status.checkpoint.position, 0),
         Err(error) => assert!(!error.needs_a_new_build(), "{error}"),
     }
+}
+
+/// A table that is kept as a heap, of which rows may be added in any order of their keys.
+fn heap() -> Manifest {
+    let mut manifest = people();
+    manifest.tables.truncate(1);
+    manifest.tables[0].indexes.clear();
+    manifest
+}
+
+/// What is in the table, and whether the file is sound.
+fn ids(folder: &Folder) -> [String; 2] {
+    let connection = Connection::open(folder.path()).expect("opens");
+    let ids = "SELECT group_concat(id) FROM (SELECT id FROM person NOT INDEXED ORDER BY id)";
+    [ids, "PRAGMA integrity_check"].map(|sql| {
+        let text = connection.query_row(sql, [], |row| row.get(0));
+        text.expect("reads")
+    })
+}
+
+/// Rows that were changed in place lie in no order: a copy must not be taken for one that can be laid out
+/// anew.
+#[test]
+fn a_copy_of_a_build_that_changes_in_place_goes_on_in_place() {
+    let (folder, copied) = (Folder::new(), Folder::new());
+    let manifest = heap();
+    let mut model = folder.create(&manifest, &provenance(), 1).expect("creates");
+    let people: Vec<Entry> = ["m", "c", "x", "a"]
+        .map(|id| person(id, None, None, 1))
+        .into();
+    for (at_, one) in people.iter().enumerate() {
+        model.write(&[put(one, true)]).expect("writes");
+        model.commit(at(at_ as u64 + 1), 0.0).expect("commits");
+    }
+    // As a flush without rows leaves it.
+    model
+        .record(&[entry(1, Decision::Skipped, true)])
+        .expect("records");
+    model.commit(at(5), 0.0).expect("commits");
+    model.close().expect("closes");
+    SqliteReadModel::copy(&folder.path(), &copied.path()).expect("copies");
+    let mut model = copied.open(&manifest, &provenance(), 2).expect("opens");
+    let again = person("c", None, Some("Ulm"), 2);
+    if model.is_to_be_rewritten(1 << 20).expect("says so") {
+        rewrite(&mut *model, &again, false).expect("rewrites");
+    } else {
+        model.write(&[put(&again, false)]).expect("writes");
+        model.commit(at(6), 0.0).expect("commits");
+    }
+    model.close().expect("closes");
+    assert_eq!(ids(&copied), ["a,c,m,x", "ok"]);
+}
+
+#[test]
+fn rows_in_no_order_are_not_laid_out() {
+    let folder = Folder::new();
+    let manifest = heap();
+    let mut model = folder.create(&manifest, &provenance(), 1).expect("creates");
+    rewrite(&mut *model, &person("c", None, None, 1), true).expect("rewrites");
+    model.close().expect("closes");
+    let added = person("a", None, None, 1);
+    Connection::open(folder.path())
+        .and_then(|it| it.execute("INSERT INTO person (id, age) VALUES ('a', 1)", []))
+        .expect("somebody adds a row");
+    let mut model = folder.open(&manifest, &provenance(), 2).expect("opens");
+    let refused = rewrite(&mut *model, &added, false);
+    assert!(
+        matches!(refused, Err(ReadModelError::Malformed { .. })),
+        "{refused:?}"
+    );
+}
+
+/// An event that is retried before any other is applied leaves rows and no checkpoint.
+#[test]
+fn rows_before_the_first_checkpoint_are_kept() {
+    let folder = Folder::new();
+    let (mut model, _, visit) = rewritable(&folder);
+    let mut flush_at = |position, (key, row): &Entry, fresh| {
+        let change = RowChange {
+            table: 0,
+            key,
+            row: Some(row),
+            fresh,
+        };
+        model.rewrite(Flush {
+            tables: vec![(0, Box::new([change].into_iter()))],
+            journal: &[],
+            checkpoint: if position == 0 {
+                Checkpoint::START
+            } else {
+                at(position)
+            },
+            bytes: 1,
+            is_last: false,
+            may_wait: false,
+            events_per_s: 0.0,
+        })
+    };
+    flush_at(0, &visit, true).expect("rewrites");
+    let later = [Value::Timestamp(6), Value::Null];
+    let later = (encode_key(&later[..1]), encode_row(&later));
+    flush_at(1, &later, true).expect("rewrites");
+    let mut reader = model.reader().expect("a reader opens");
+    let found = reader.get_many(0, &[&visit.0, &later.0]).expect("reads");
+    assert_eq!(found, [Some(visit.1), Some(later.1)]);
+}
+
+/// A note of what is not synced that is itself not synced could be lost alone.
+#[test]
+fn a_build_that_goes_on_notes_so_durably_first() {
+    let folder = Folder::new();
+    let (model, manifest, _) = rewritable(&folder);
+    model.close().expect("closes");
+    let marked = || -> Option<String> {
+        let bytes = std::fs::read(folder.path()).expect("reads");
+        let boot = open::boot_id().expect("Linux says it");
+        let found = bytes.windows(boot.len()).any(|it| it == boot.as_bytes());
+        found.then_some(boot)
+    };
+    assert_eq!(marked(), None);
+    let mut model = folder.open(&manifest, &provenance(), 2).expect("opens");
+    model
+        .record(&[entry(1, Decision::Skipped, true)])
+        .expect("records");
+    model.commit(at(1), 0.0).expect("commits");
+    model.close().expect("closes");
+    assert_eq!(marked(), None);
+    let model = folder.open(&manifest, &provenance(), 3).expect("opens");
+    assert!(marked().is_some(), "it is in the WAL alone");
+    drop(model);
 }
