@@ -224,6 +224,49 @@ fn a_schema_that_was_dropped_by_hand_is_missed_and_built_again() {
     assert_eq!(seen, "2");
 }
 
+/// A host that is at the head has no session to read with: the one that it opens for what comes next may
+/// lead to another log.
+#[test]
+fn a_log_that_went_another_way_behind_a_running_host_is_noticed() {
+    let url = cluster().new_database();
+    let database = database_of(&url);
+    let it = Instance::initialised(Where::Server(url.clone()), Where::Files);
+    let append = |data: &str| {
+        it.ok(&[
+            "append", "-q", "--stream", "s", "--type", "T", "--data", data,
+        ]);
+    };
+    append("1");
+    let file = it.scripted(&manifest("ticks", "1.0.0"));
+    it.ok(&["deploy", "-q", &file, "--promote"]);
+    let psql = |sql: &str| cluster().psql("postgres", sql);
+    psql(&format!(
+        "CREATE DATABASE {database}_backup TEMPLATE {database}"
+    ));
+    append("2");
+    it.ok(&["catch-up", "-q"]);
+    let mut host = it.start(&["serve", "-q"]);
+    wait_until("the host works on it", || {
+        let held = "SELECT count(*) FROM retell.leases WHERE expires_at > clock_timestamp()";
+        cluster().psql(database, held) == "1"
+    });
+    signal(&host, "STOP");
+    psql(&format!("DROP DATABASE {database} WITH (FORCE)"));
+    psql(&format!(
+        "ALTER DATABASE {database}_backup RENAME TO {database}"
+    ));
+    for data in ["3", "4", "5"] {
+        append(data);
+    }
+    signal(&host, "CONT");
+    wait_until("it is noticed", || {
+        it.version("ticks@1.0.0").expect("it is there")["halt"] == "failed"
+    });
+    assert_eq!(it.digest("ticks@1.0.0").0, 2);
+    host.kill().expect("it runs");
+    host.wait().expect("it ends");
+}
+
 #[test]
 fn a_log_that_was_restored_and_went_another_way_is_noticed() {
     let url = cluster().new_database();

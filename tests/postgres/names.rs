@@ -135,6 +135,32 @@ fn a_view_of_a_users_own_is_named_before_the_switch_and_never_dropped() {
 }
 
 #[test]
+fn what_others_keep_in_its_schema_is_left_alone() {
+    let (it, database) = instance();
+    let psql = |sql: &str| cluster().psql(&database, sql);
+    promote(&it, &ticks("1.0.0", |_| {}));
+    psql("CREATE VIEW ticks.top AS SELECT position FROM ticks.seen");
+    psql("CREATE TABLE ticks.notes (note text); INSERT INTO ticks.notes VALUES ('mine')");
+    promote(&it, &ticks("1.1.0", |_| {}));
+    it.ok(&["rollback", "-q", "ticks"]);
+    assert_eq!(psql("SELECT count(*) FROM ticks.top"), "20");
+    assert_eq!(psql("SELECT note FROM ticks.notes"), "mine");
+    // A table of that name would have no place.
+    let file = it.scripted(&ticks("2.0.0", |it| {
+        it["tables"][0]["name"] = json!("notes");
+    }));
+    it.ok(&["deploy", "-q", &file]);
+    psql("DROP VIEW ticks.top");
+    let refused = it.run(&["promote", "ticks@2.0.0"]);
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    assert!(refused.stderr.contains("ticks.notes"), "{refused:?}");
+    assert_eq!(psql("SELECT note FROM ticks.notes"), "mine");
+    psql("DROP TABLE ticks.notes");
+    it.ok(&["promote", "-q", "ticks@2.0.0"]);
+    assert_eq!(psql("SELECT count(*) FROM ticks.notes"), "20");
+}
+
+#[test]
 fn a_schema_of_somebody_else_is_left_alone() {
     let (it, database) = instance();
     cluster().psql(

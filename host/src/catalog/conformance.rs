@@ -333,6 +333,11 @@ async fn a_successor_takes_the_place_of_the_current_build(catalog: &impl Catalog
         .swap_in_successor("articles", &one, 1)
         .await
         .expect("swapped");
+    // Once more, as after an answer that got lost.
+    catalog
+        .swap_in_successor("articles", &one, 1)
+        .await
+        .expect("it is swapped");
     let swapped = version(catalog, "1.0.0").await;
     assert_eq!(swapped.current, Some(second));
     assert_eq!(swapped.successor, None);

@@ -184,7 +184,7 @@ pub(super) fn has_no_reader(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<std::io::Error>();
         io.and_then(std::io::Error::get_ref)
-            .is_some_and(|inner| inner.is::<NoReader>())
+            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<NoReader>)
     })
 }
 

@@ -50,7 +50,8 @@ impl Supervisor {
         &mut self,
         version: &semver::Version,
     ) -> Result<Done, LifecycleError> {
-        self.change(version, Change::Retire).await?;
+        let retired = self.change(version, Change::Retire).await;
+        retired.inspect_err(|error| self.doubt(error))?;
         crash_point::reach(CrashPoint::VersionRetired);
         let versions = self.host.catalog.versions(self.projection()).await?;
         self.stop_strays(&versions).await;
@@ -132,6 +133,14 @@ impl Supervisor {
                 "{projection}: {}; it is tried again",
                 crate::error_chain(&error)
             );
+        }
+    }
+
+    /// The catalog did not say that a change was made. Where that is no refusal it may be made all the
+    /// same, as the answer may be lost: then there is something to follow.
+    pub(super) fn doubt(&mut self, error: &LifecycleError) {
+        if !matches!(error, LifecycleError::Refused { .. }) {
+            self.behind_catalog = Some(BehindCatalog::after(Duration::ZERO));
         }
     }
 

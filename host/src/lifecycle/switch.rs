@@ -170,7 +170,11 @@ impl Supervisor {
             now_us: self.host.clock.now_us(),
         };
         crash_point::reach(CrashPoint::Fenced);
-        self.host.catalog.switch(switch).await.map_err(refused)?;
+        if let Err(error) = self.host.catalog.switch(switch).await {
+            let error = refused(error);
+            self.doubt(&error);
+            return Err(error);
+        }
         crash_point::reach(CrashPoint::Switched);
         self.follow_catalog().await;
         let live = displaced.iter().find(|it| it.status.role == Role::Live);
@@ -370,7 +374,9 @@ impl Supervisor {
             {
                 worker.unfence();
             }
-            return Err(error.into());
+            let error = error.into();
+            self.doubt(&error);
+            return Err(error);
         }
         crash_point::reach(CrashPoint::SuccessorSwapped);
         if let Some(worker) = version

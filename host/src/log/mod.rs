@@ -229,6 +229,9 @@ pub struct EventChunk {
     pub reached: Position,
     /// Hash of the log up to `reached`.
     pub reached_hash: Hash,
+    /// Hash of the log up to where this was read from, where the reader connected for it. The log may be
+    /// another one by now: whoever applies what was read compares it with what was applied before.
+    pub joined_hash: Option<Hash>,
     pub limit_events: usize,
     pub limit_bytes: usize,
 }
@@ -248,6 +251,7 @@ impl EventChunk {
             metadata: TextColumn::default(),
             reached: 0,
             reached_hash: [0; 32],
+            joined_hash: None,
             limit_events,
             limit_bytes,
         }
@@ -277,6 +281,7 @@ impl EventChunk {
         self.streams.clear();
         self.ids.clear();
         self.metadata.clear();
+        self.joined_hash = None;
     }
 }
 

@@ -25,6 +25,8 @@ const SET_UP: &str = "SET search_path = pg_catalog;
 /// other thread has to be woken up for what comes over the socket.
 pub(crate) struct Session {
     connection: PgConnection,
+    /// For how long an answer was waited for in vain. What comes next would be that one's.
+    silent: Option<Duration>,
     /// Taken only when dropped.
     runtime: Option<Runtime>,
 }
@@ -36,6 +38,7 @@ impl Session {
         let connection = runtime.block_on(connect(url))?;
         Ok(Self {
             connection,
+            silent: None,
             runtime: Some(runtime),
         })
     }
@@ -54,11 +57,15 @@ impl Session {
         time: Duration,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
+        if let Some(waited) = self.silent {
+            return Err(no_answer(waited));
+        }
         let runtime = self.runtime.as_ref().expect("only dropping takes it");
-        runtime.block_on(async {
-            tokio::time::timeout(time, work(&mut self.connection))
-                .await
-                .unwrap_or_else(|_| Err(no_answer(time)))
+        let done = runtime
+            .block_on(async { tokio::time::timeout(time, work(&mut self.connection)).await });
+        done.unwrap_or_else(|_| {
+            self.silent = Some(time);
+            Err(no_answer(time))
         })
     }
 }
@@ -99,6 +106,17 @@ pub(crate) fn pool(url: &ServerUrl) -> PgPool {
             })
         })
         .connect_lazy_with(url.options().clone())
+}
+
+/// A single question to the pool, which waits no longer than for any other answer: a server that went
+/// without a word never answers.
+pub(crate) async fn answered<T, E>(
+    asking: impl Future<Output = Result<T, E>>,
+    explain: impl FnOnce(sqlx::Error) -> E,
+) -> Result<T, E> {
+    tokio::time::timeout(POSTGRES_ANSWER_TIMEOUT, asking)
+        .await
+        .unwrap_or_else(|_| Err(explain(no_answer(POSTGRES_ANSWER_TIMEOUT))))
 }
 
 fn no_answer(waited: Duration) -> sqlx::Error {

@@ -79,6 +79,8 @@ pub(super) struct Read {
     pub(super) reached: Position,
     /// Hash of the log up to there.
     pub(super) reached_hash: Hash,
+    /// See [`EventChunk::joined_hash`](crate::log::EventChunk::joined_hash).
+    pub(super) joined_hash: Option<Hash>,
     /// Memory it takes, roughly.
     bytes: usize,
 }

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use crate::clock::Stopwatch;
 use crate::crash_point::{self, CrashPoint};
-use crate::event::Position;
+use crate::event::{Hash, Position};
 use crate::limits;
 use crate::log::{EventChunk, LogReader};
 use crate::read_model::journal::ErrorPolicy;
@@ -308,6 +308,7 @@ impl Replay {
     }
 
     fn apply_read(&mut self, read: &feed::Read) -> Result<(), ReplayError> {
+        self.check_history(read.joined_hash)?;
         let window = self.applied.position + 1..=read.reached;
         if self.journal.knows_any(window) {
             return self.apply_alone(read.reached);
@@ -327,6 +328,15 @@ impl Replay {
         Ok(())
     }
 
+    /// What was read from where everything is applied must be of the log that was applied.
+    fn check_history(&self, joined_hash: Option<Hash>) -> Result<(), ReplayError> {
+        let Checkpoint { position, log_hash } = self.applied;
+        if joined_hash.is_some_and(|hash| hash != log_hash) {
+            return Err(ReplayError::LogChanged { position });
+        }
+        Ok(())
+    }
+
     /// Reads and applies the next batch without the feed.
     fn apply_alone(&mut self, up_to: Position) -> Result<(), ReplayError> {
         // What comes after that is in the queue already.
@@ -337,6 +347,7 @@ impl Replay {
         self.check_room()?;
         self.reader
             .read(self.applied.position, up_to, &mut self.chunk)?;
+        self.check_history(self.chunk.joined_hash)?;
         crash_point::reach(CrashPoint::BatchRead);
         let aside = self.set_aside();
         match bisect::apply(&mut self.applier, &mut self.parser, &self.chunk, &aside) {

@@ -225,6 +225,11 @@ impl Replay {
         };
         for &position in positions {
             self.reader.read(position - 1, position, &mut self.chunk)?;
+            if self.chunk.joined_hash.is_some() {
+                let log = &self.feed.shared().log;
+                let there = log.hash_at(self.applied.position);
+                self.check_history(self.runtime.block_on(there)?)?;
+            }
             match bisect::apply(&mut self.applier, &mut self.parser, &self.chunk, &[]) {
                 Ok(()) => {
                     self.journal.note_retried(position, self.applied.position);

@@ -97,8 +97,9 @@ pub(super) async fn swap_in_successor(
             source: Refusal::Retired,
         });
     }
+    let mut moved = 0;
     for (from, to) in [("current", "discarded"), ("successor", "current")] {
-        sqlx::query(
+        let done = sqlx::query(
             "UPDATE retell.builds SET stage = $1 WHERE projection = $2 AND version = $3 AND stage = $4",
         )
         .bind(to)
@@ -108,6 +109,11 @@ pub(super) async fn swap_in_successor(
         .execute(&mut *transaction)
         .await
         .map_err(doing("swap builds"))?;
+        moved = done.rows_affected();
+    }
+    if moved == 0 {
+        // It is in its place already, and the answer got lost.
+        return Ok(());
     }
     sqlx::query(
         "UPDATE retell.versions SET state = 'ready', halt = 'none', halt_reason = NULL

@@ -36,30 +36,35 @@ fn doing(what: &'static str) -> impl Fn(sqlx::Error) -> CatalogError {
     move |source| CatalogError::Storage { what, source }
 }
 
+/// An answer from the catalog, which is not waited for without end.
+async fn answered<T>(asking: impl Future<Output = Result<T>>) -> Result<T> {
+    crate::postgres::answered(asking, doing("ask the catalog")).await
+}
+
 #[async_trait]
 impl Catalog for PgCatalog {
     async fn projections(&self) -> Result<Vec<String>> {
-        versions::projections(self).await
+        answered(versions::projections(self)).await
     }
 
     async fn versions(&self, projection: &str) -> Result<Vec<VersionRecord>> {
-        versions::versions(self, projection).await
+        answered(versions::versions(self, projection)).await
     }
 
     async fn majors(&self, projection: &str) -> Result<Vec<(u64, semver::Version)>> {
-        majors::majors(self, projection).await
+        answered(majors::majors(self, projection)).await
     }
 
     async fn module(&self, digest: &str) -> Result<Option<ModuleRecord>> {
-        versions::module(self, digest).await
+        answered(versions::module(self, digest)).await
     }
 
     async fn module_bytes(&self, digest: &str) -> Result<Option<Vec<u8>>> {
-        versions::module_bytes(self, digest).await
+        answered(versions::module_bytes(self, digest)).await
     }
 
     async fn register(&self, new: NewVersion<'_>) -> Result<Registered> {
-        versions::register(self, new).await
+        answered(versions::register(self, new)).await
     }
 
     async fn change(
@@ -68,7 +73,7 @@ impl Catalog for PgCatalog {
         version: &semver::Version,
         change: Change,
     ) -> Result<Status> {
-        status::change(self, projection, version, change).await
+        answered(status::change(self, projection, version, change)).await
     }
 
     async fn set_promote_when_ready(
@@ -77,11 +82,14 @@ impl Catalog for PgCatalog {
         version: &semver::Version,
         promote: bool,
     ) -> Result<()> {
-        status::set_promote_when_ready(self, projection, version, promote).await
+        answered(status::set_promote_when_ready(
+            self, projection, version, promote,
+        ))
+        .await
     }
 
     async fn switch(&self, switch: Switch<'_>) -> Result<()> {
-        switch::switch(self, switch).await
+        answered(switch::switch(self, switch)).await
     }
 
     async fn revive(
@@ -92,7 +100,15 @@ impl Catalog for PgCatalog {
         until: Option<Position>,
         now_us: i64,
     ) -> Result<Build> {
-        builds::revive(self, projection, version, read_models, until, now_us).await
+        answered(builds::revive(
+            self,
+            projection,
+            version,
+            read_models,
+            until,
+            now_us,
+        ))
+        .await
     }
 
     async fn add_successor(
@@ -103,7 +119,15 @@ impl Catalog for PgCatalog {
         until: Option<Position>,
         now_us: i64,
     ) -> Result<Build> {
-        builds::add_successor(self, projection, version, read_models, until, now_us).await
+        answered(builds::add_successor(
+            self,
+            projection,
+            version,
+            read_models,
+            until,
+            now_us,
+        ))
+        .await
     }
 
     async fn swap_in_successor(
@@ -112,51 +136,51 @@ impl Catalog for PgCatalog {
         version: &semver::Version,
         epoch: u64,
     ) -> Result<()> {
-        builds::swap_in_successor(self, projection, version, epoch).await
+        answered(builds::swap_in_successor(self, projection, version, epoch)).await
     }
 
     async fn set_trouble(&self, build: i64, trouble: Option<&str>) -> Result<()> {
-        builds::set_trouble(self, build, trouble).await
+        answered(builds::set_trouble(self, build, trouble)).await
     }
 
     async fn discard_build(&self, build: i64) -> Result<()> {
-        builds::discard_build(self, build).await
+        answered(builds::discard_build(self, build)).await
     }
 
     async fn discarded(&self, projection: &str) -> Result<Vec<Build>> {
-        builds::discarded(self, projection).await
+        answered(builds::discarded(self, projection)).await
     }
 
     async fn mark_dropped(&self, build: i64) -> Result<()> {
-        builds::mark_dropped(self, build).await
+        answered(builds::mark_dropped(self, build)).await
     }
 
     async fn take_lease(&self, projection: &str) -> Result<Option<Lease>> {
-        lease::take(self, projection).await
+        answered(lease::take(self, projection)).await
     }
 
     async fn add_request(&self, projection: &str, request: &str, now_us: i64) -> Result<i64> {
-        requests::add_request(self, projection, request, now_us).await
+        answered(requests::add_request(self, projection, request, now_us)).await
     }
 
     async fn open_requests(&self, projection: &str) -> Result<Vec<RequestRecord>> {
-        requests::open_requests(self, projection).await
+        answered(requests::open_requests(self, projection)).await
     }
 
     async fn answer_request(&self, id: i64, outcome: &str) -> Result<()> {
-        requests::answer_request(self, id, outcome).await
+        answered(requests::answer_request(self, id, outcome)).await
     }
 
     async fn outcome(&self, id: i64) -> Result<Option<String>> {
-        requests::outcome(self, id).await
+        answered(requests::outcome(self, id)).await
     }
 
     async fn forget_outcomes(&self, projection: &str, before_us: i64) -> Result<()> {
-        requests::forget_outcomes(self, projection, before_us).await
+        answered(requests::forget_outcomes(self, projection, before_us)).await
     }
 
     async fn remove_request(&self, id: i64) -> Result<bool> {
-        requests::remove_request(self, id).await
+        answered(requests::remove_request(self, id)).await
     }
 }
 

@@ -93,8 +93,9 @@ pub(super) async fn swap_in_successor(
             source: Refusal::Retired,
         });
     }
+    let mut moved = 0;
     for (from, to) in [("current", "discarded"), ("successor", "current")] {
-        sqlx::query(
+        let done = sqlx::query(
             "UPDATE builds SET stage = ? WHERE projection = ? AND version = ? AND stage = ?",
         )
         .bind(to)
@@ -104,6 +105,11 @@ pub(super) async fn swap_in_successor(
         .execute(&mut *transaction)
         .await
         .map_err(doing("swap builds"))?;
+        moved = done.rows_affected();
+    }
+    if moved == 0 {
+        // It is in its place already, and the answer got lost.
+        return Ok(());
     }
     sqlx::query(
         "UPDATE versions SET state = 'ready', halt = 'none', halt_reason = NULL

@@ -49,6 +49,7 @@ macro_rules! conformance_tests {
             a_dropped_append_is_whole_or_absent_and_harms_nobody
             pages_of_events_by_stream_and_type
             any_limits_give_the_same_events
+            events_that_are_larger_than_any_before_are_read
             a_chunk_says_how_far_it_looked
             a_chunk_brings_the_parts_asked_for
             a_reader_ahead_of_the_log_is_told

@@ -116,6 +116,29 @@ pub(crate) async fn any_limits_give_the_same_events(place: &dyn Place) {
     }
 }
 
+pub(crate) async fn events_that_are_larger_than_any_before_are_read(place: &dyn Place) {
+    const EVENTS: u64 = 300;
+    let log = open(place).await;
+    // More than any reader takes at once, after what lets it expect small ones.
+    let large = format!("\"{}\"", "x".repeat(100_000));
+    let events: Vec<_> = (0..EVENTS).map(|_| event("s", "T", &large)).collect();
+    append(&*log, &events[..10]).await.unwrap();
+    for some in events[10..].chunks(29) {
+        append(&*log, some).await.unwrap();
+    }
+    let types = TypeFilter::Only(vec!["T".to_owned()]);
+    let mut reader = log.reader(types, EnvelopeParts::default()).unwrap();
+    let mut chunk = EventChunk::new(3_000, 1 << 20);
+    let (mut after, mut found) = (0, 0);
+    while after < EVENTS {
+        blocking(|| reader.read(after, ALL, &mut chunk)).unwrap();
+        assert!(chunk.payloads.iter().all(|it| it == large));
+        found += chunk.len() as u64;
+        after = chunk.reached;
+    }
+    assert_eq!(found, EVENTS);
+}
+
 pub(crate) async fn a_chunk_says_how_far_it_looked(place: &dyn Place) {
     let log = open(place).await;
     fill(&*log).await;

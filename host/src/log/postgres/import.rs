@@ -6,7 +6,7 @@ use super::Shared;
 use super::writer::Writer;
 use crate::event::Hash;
 use crate::log::{Appended, ImportPlan, ImportProgress, LogError, LogImport, SealedEvent};
-use crate::postgres::Timestamp;
+use crate::postgres::{Timestamp, answered};
 
 pub(super) struct PgImport {
     /// A session of its own, so that the process's other appends only wait for a batch. What is not
@@ -144,9 +144,9 @@ impl LogImport for PgImport {
 
 /// What interrupted imports have left, fewest bytes first.
 pub(super) async fn interrupted(shared: &Shared) -> Result<Vec<ImportProgress>, LogError> {
+    let asking = sqlx::query_as("SELECT digest, bytes, lines FROM retell.imports ORDER BY bytes");
     let found: Vec<(Hash, i64, i64)> =
-        sqlx::query_as("SELECT digest, bytes, lines FROM retell.imports ORDER BY bytes")
-            .fetch_all(&shared.pool)
+        answered(asking.fetch_all(&shared.pool), std::convert::identity)
             .await
             .map_err(|error| shared.place.explain("reading the imports", error))?;
     let progress = |(digest, bytes, lines): (Hash, i64, i64)| ImportProgress {

@@ -1,5 +1,7 @@
 //! Single answers from the log: its head, a hash, a page of events for people.
 
+use std::convert::identity;
+
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
@@ -8,17 +10,16 @@ use sqlx::{PgPool, Postgres, Row};
 use super::Shared;
 use crate::event::{Hash, Position, StoredEvent};
 use crate::log::{EventFilter, Head, LogError};
-use crate::postgres::Timestamp;
+use crate::postgres::{Timestamp, answered};
 
 /// A page ends early once its events take so many bytes.
 const PAGE_BYTES_MAX: usize = 16 << 20;
 
 pub(super) async fn head(shared: &Shared) -> Result<Head, LogError> {
-    let (position, hash): (i64, Hash) =
-        sqlx::query_as("SELECT position, hash FROM retell.log_head")
-            .fetch_one(&shared.pool)
-            .await
-            .map_err(|error| shared.place.explain("reading the head", error))?;
+    let asking = sqlx::query_as("SELECT position, hash FROM retell.log_head");
+    let (position, hash): (i64, Hash) = answered(asking.fetch_one(&shared.pool), identity)
+        .await
+        .map_err(|error| shared.place.explain("reading the head", error))?;
     Ok(Head {
         position: position.cast_unsigned(),
         hash,
@@ -29,17 +30,17 @@ pub(super) async fn hash_at(shared: &Shared, position: Position) -> Result<Optio
     if position == 0 {
         return Ok(Some(shared.first_previous));
     }
-    sqlx::query_scalar("SELECT hash FROM retell.events WHERE position = $1")
-        .bind(position.cast_signed())
-        .fetch_optional(&shared.pool)
+    let asking = sqlx::query_scalar("SELECT hash FROM retell.events WHERE position = $1")
+        .bind(position.cast_signed());
+    answered(asking.fetch_optional(&shared.pool), identity)
         .await
         .map_err(|error| shared.place.explain("reading a hash", error))
 }
 
 /// Whether anything waits in the inbox.
 pub(super) async fn has_inbox(shared: &Shared) -> Result<bool, LogError> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM retell.inbox)")
-        .fetch_one(&shared.pool)
+    let asking = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM retell.inbox)");
+    answered(asking.fetch_one(&shared.pool), identity)
         .await
         .map_err(|error| shared.place.explain("looking into the inbox", error))
 }
@@ -50,7 +51,7 @@ pub(super) async fn events(
     after: Position,
     limit: usize,
 ) -> Result<Vec<StoredEvent>, LogError> {
-    page(&shared.pool, filter, after, limit)
+    answered(page(&shared.pool, filter, after, limit), identity)
         .await
         .map_err(|error| shared.place.explain("reading events", error))
 }

@@ -15,8 +15,8 @@ use crate::postgres::{Session, Timestamp};
 
 /// Positions looked at in one read, so that a snapshot never lasts long.
 const WINDOW_MAX: u64 = 65_536;
-/// Bytes of events that came and found no room. With more, the connection is given up: there is no
-/// other way to tell the server to stop.
+/// Bytes of events that came and found no room. With more, another connection takes the place of this
+/// one: there is no other way to tell the server to stop.
 const SURPLUS_BYTES_MAX: usize = 16 << 20;
 /// What an event is expected to take before any was seen, in bytes.
 const EVENT_BYTES_FIRST: usize = 4 << 10;
@@ -77,9 +77,19 @@ impl PgReader {
         up_to: Position,
         chunk: &mut EventChunk,
     ) -> Result<Read, sqlx::Error> {
+        let first_previous = self.shared.first_previous;
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => Session::open(&self.shared.place.url)?,
+            None => {
+                let mut session = Session::open(&self.shared.place.url)?;
+                // The server may be another one by now, or restored.
+                let at = session.run(async |it| last_up_to(it, after, first_previous).await)?;
+                if at.position < after {
+                    return Ok(Read::Short(at.position));
+                }
+                chunk.joined_hash = Some(at.hash);
+                session
+            }
         };
         // Without a filter, positions tell how many events come.
         let rows_max = self.rows_max(chunk);
@@ -88,7 +98,6 @@ impl PgReader {
             Some(_) => WINDOW_MAX,
         };
         let up_to = up_to.min(after.saturating_add(window));
-        let first_previous = self.shared.first_previous;
         let bound = session.run(async |it| last_up_to(it, up_to, first_previous).await)?;
         if bound.position < after.min(up_to) {
             return Ok(Read::Short(bound.position));
@@ -108,6 +117,9 @@ impl PgReader {
             session.run(async |it| copying.run(it, &sql).await)?;
         }
         let (rows, is_full, surplus_bytes) = (copying.rows, copying.is_full, copying.surplus_bytes);
+        if surplus_bytes > SURPLUS_BYTES_MAX {
+            session = Session::open(&self.shared.place.url)?;
+        }
         if self.names.overflowed() {
             return Ok(Read::TooManyTypes);
         }
@@ -131,9 +143,7 @@ impl PgReader {
                 at.hash
             }
         };
-        if surplus_bytes <= SURPLUS_BYTES_MAX {
-            self.session = Some(session);
-        }
+        self.session = Some(session);
         Ok(Read::Done(hash))
     }
 

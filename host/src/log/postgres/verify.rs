@@ -1,5 +1,7 @@
 //! Recomputing the hash chain.
 
+use std::convert::identity;
+
 use futures_util::TryStreamExt as _;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -8,7 +10,7 @@ use super::Shared;
 use crate::event::{Hash, Position};
 use crate::log::check_chain::Walk;
 use crate::log::{ChainCheck, ChainProgress, Head, chain};
-use crate::postgres::Timestamp;
+use crate::postgres::{Timestamp, answered};
 
 /// Walks the whole log.
 pub(super) async fn check_chain(
@@ -32,7 +34,8 @@ pub(super) async fn check_chain(
     .fetch(&shared.pool);
     let mut buffer = Vec::new();
     loop {
-        let read = match rows.try_next().await {
+        // Each by itself: all of them may take hours.
+        let read = match answered(rows.try_next(), identity).await {
             Ok(None) => break,
             Ok(Some(row)) => link(&row, walk.hash(), &mut buffer),
             Err(error) => Err(error),

@@ -34,6 +34,8 @@ pub(super) struct Tail {
     pub(super) head: Head,
     /// Of every event of this transaction: the clock, but never less than the last event's.
     pub(super) recorded_at: i64,
+    /// More than events is written.
+    pub(super) has_more: bool,
 }
 
 impl Writer {
@@ -69,6 +71,7 @@ impl Writer {
             began: head.position,
             head,
             recorded_at: recorded_at.max(now_us),
+            has_more: false,
         });
         Ok(())
     }
@@ -84,12 +87,16 @@ impl Writer {
         })
     }
 
-    /// Runs statements of the open transaction.
+    /// Writes something else in the open transaction.
     pub(super) fn step<T>(
         &mut self,
         doing: &'static str,
         run: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, LogError> {
+        self.open
+            .as_mut()
+            .expect("a transaction was begun")
+            .has_more = true;
         let session = self.session.as_mut().expect("a transaction was begun");
         let place = &self.place;
         session
@@ -148,6 +155,7 @@ impl Writer {
             began: last.head.position,
             head: last.head,
             recorded_at: last.recorded_at.max(now_us),
+            has_more: false,
         });
         let answered = self.adding().answer_at_once(requests);
         let tail = self.open.take().expect("it was set above");
@@ -171,7 +179,8 @@ impl Writer {
     }
 
     /// The connection broke while a commit was on its way. Whoever gets the head's lock sees how it
-    /// ended: the hash at the position is this transaction's, or is not.
+    /// ended: the hash at the position is this transaction's, or is not. Without an event there is no
+    /// telling, and nothing is lost that asking again would not do.
     fn find_out(&mut self, tail: &Tail, broken: sqlx::Error) -> Result<(), LogError> {
         let began = Stopwatch::start();
         let found = loop {
@@ -186,7 +195,12 @@ impl Writer {
                 Err(_) => thread::sleep(POSTGRES_RETRY_PAUSE),
             }
         };
-        if tail.head.position == tail.began || found == Some(tail.head.hash) {
+        let is_done = if tail.head.position == tail.began {
+            !tail.has_more
+        } else {
+            found == Some(tail.head.hash)
+        };
+        if is_done {
             return Ok(());
         }
         Err(self.place.explain("committing", broken))

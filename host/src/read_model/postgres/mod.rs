@@ -182,6 +182,17 @@ impl PgReadModel {
         self.place.name()
     }
 
+    /// Runs statements that are answered at once, or not at all.
+    fn ask<T>(
+        &mut self,
+        doing: Doing,
+        work: impl AsyncFnOnce(&mut sqlx::PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, ReadModelError> {
+        self.session
+            .run(work)
+            .map_err(|error| fault(&self.place.name(), doing, error))
+    }
+
     /// Runs statements that read or write rows, or build what takes long.
     fn run<T>(
         &mut self,
@@ -207,7 +218,7 @@ impl PgReadModel {
         }
         let place = self.place.clone();
         self.in_transaction = true;
-        let stored = self.run(Doing::Write, async |connection| {
+        let stored = self.ask(Doing::Write, async |connection| {
             connection.execute("BEGIN").await?;
             provenance::lock_epoch(connection, &place).await
         })?;
@@ -223,7 +234,7 @@ impl PgReadModel {
     }
 
     fn end(&mut self) -> Result<(), ReadModelError> {
-        self.execute(Doing::Commit, "COMMIT")?;
+        self.ask(Doing::Commit, async |it| it.execute("COMMIT").await)?;
         self.in_transaction = false;
         Ok(())
     }
@@ -233,7 +244,7 @@ impl PgReadModel {
             return;
         }
         // On a session that is lost there is nothing to roll back.
-        let _ = self.execute(Doing::Write, "ROLLBACK");
+        let _ = self.ask(Doing::Write, async |it| it.execute("ROLLBACK").await);
         self.staged.fill(false);
         let _ = self.note_stages();
         let _ = self.note_indexes();
@@ -257,7 +268,7 @@ impl PgReadModel {
 
     fn note_indexes(&mut self) -> Result<(), ReadModelError> {
         let tables = self.tables.clone();
-        self.index_exists = self.run(Doing::Read, async |connection| {
+        self.index_exists = self.ask(Doing::Read, async |connection| {
             let mut all = Vec::with_capacity(tables.len());
             for table in tables.iter() {
                 let mut exist = Vec::with_capacity(table.indexes.len());
@@ -274,7 +285,7 @@ impl PgReadModel {
     /// Stages that were made before the transaction that was rolled back.
     fn note_stages(&mut self) -> Result<(), ReadModelError> {
         let tables = self.tables.clone();
-        self.staged = self.run(Doing::Read, async |connection| {
+        self.staged = self.ask(Doing::Read, async |connection| {
             let mut all = Vec::with_capacity(tables.len());
             for table in tables.iter() {
                 let stage = format!("pg_temp.{}", schema::quote(&table.name));
@@ -349,7 +360,7 @@ impl ReadModel for PgReadModel {
     fn commit(&mut self, checkpoint: Checkpoint, events_per_s: f64) -> Result<(), ReadModelError> {
         self.begin()?;
         let (place, now) = (self.place.clone(), self.clock.now_us());
-        self.run(Doing::Write, async |it| {
+        self.ask(Doing::Write, async |it| {
             provenance::update_checkpoint(it, &place, checkpoint, now, events_per_s).await
         })?;
         self.end()?;
@@ -384,7 +395,7 @@ impl ReadModel for PgReadModel {
         self.between_commits("changing its role")?;
         self.begin()?;
         let place = self.place.clone();
-        let written = self.run(Doing::Write, async |it| {
+        let written = self.ask(Doing::Write, async |it| {
             provenance::update_role(it, &place, role).await
         });
         written

@@ -152,13 +152,16 @@ impl Views {
             if let Err(refused) = self.take_schema(connection, schema).await? {
                 return Ok(Err(refused));
             }
-            self.show(connection, schema, build).await?;
+            if let Err(refused) = self.show(connection, schema, build).await? {
+                return Ok(Err(refused));
+            }
         }
         for schema in self.ours(connection).await? {
             if !wanted.iter().any(|(kept, _)| *kept == schema) {
-                for view in relations(connection, &schema).await?.into_keys() {
+                for view in relations(connection, &schema, OURS).await?.into_keys() {
                     run(connection, drop_view(&schema, &view)).await?;
                 }
+                // Refused where somebody keeps something of their own there.
                 run(connection, format!("DROP SCHEMA {}", quote(&schema))).await?;
             }
         }
@@ -212,15 +215,25 @@ impl Views {
         }))
     }
 
-    /// Makes the schema's views those of the build's tables and views.
+    /// Makes the schema's views those of the build's tables and views. What others made there stays.
     async fn show(
         &self,
         connection: &mut PgConnection,
         schema: &str,
         build: &SchemaPlace,
-    ) -> Result<(), sqlx::Error> {
-        let wanted = relations(connection, build.schema()).await?;
-        let there = relations(connection, schema).await?;
+    ) -> Result<Result<(), ReadModelError>, sqlx::Error> {
+        let wanted = relations(connection, build.schema(), ANY).await?;
+        let there = relations(connection, schema, OURS).await?;
+        let all = relations(connection, schema, ANY).await?;
+        let foreign = |name: &&String| all.contains_key(*name) && !there.contains_key(*name);
+        if let Some(name) = wanted.keys().find(foreign) {
+            return Ok(Err(ReadModelError::InUse {
+                model: ModelName(format!("{}#{schema}", self.server)),
+                message: format!(
+                    "`{schema}.{name}` is none of retell's, and has the name of a table"
+                ),
+            }));
+        }
         for gone in there.keys().filter(|name| !wanted.contains_key(*name)) {
             run(connection, drop_view(schema, gone)).await?;
         }
@@ -249,7 +262,7 @@ impl Views {
                 }
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 }
 
@@ -282,24 +295,37 @@ async fn run(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Err
         .map(drop)
 }
 
-/// Tables and views of a schema, by name.
+/// All relations.
+const ANY: &str = "true";
+/// Views that retell made: of something in a build's schema.
+const OURS: &str = "c.relkind = 'v' AND EXISTS (
+    SELECT 1 FROM pg_rewrite w
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+        AND d.refclassid = 'pg_class'::regclass
+    JOIN pg_class t ON t.oid = d.refobjid
+    JOIN pg_namespace n ON n.oid = t.relnamespace
+    WHERE w.ev_class = c.oid AND n.nspname LIKE 'retell\\_%\\_b%')";
+
+/// Tables and views of a schema, by name, with those columns.
 async fn relations(
     connection: &mut PgConnection,
     schema: &str,
+    which: &str,
 ) -> Result<BTreeMap<String, Columns>, sqlx::Error> {
-    let rows = sqlx::query(
+    let sql = format!(
         "SELECT c.relname::text, a.attname::text,
                 format_type(a.atttypid, a.atttypmod) || coalesce(' COLLATE ' || l.collname, '')
          FROM pg_class c
          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
          LEFT JOIN pg_collation l ON l.oid = a.attcollation
          WHERE c.relnamespace = to_regnamespace(quote_ident($1))
-             AND c.relkind IN ('r', 'v', 'm', 'p') AND c.relname <> 'retell_journal'
-         ORDER BY c.relname, a.attnum",
-    )
-    .bind(schema)
-    .fetch_all(connection)
-    .await?;
+             AND c.relkind IN ('r', 'v', 'm', 'p') AND c.relname <> 'retell_journal' AND {which}
+         ORDER BY c.relname, a.attnum"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(schema)
+        .fetch_all(connection)
+        .await?;
     let mut found: BTreeMap<String, Columns> = BTreeMap::new();
     for row in rows {
         let columns = found.entry(row.try_get(0)?).or_default();

@@ -84,6 +84,7 @@ fn read(
             batch: parsed.batch,
             reached: chunk.reached,
             reached_hash: chunk.reached_hash,
+            joined_hash: chunk.joined_hash,
         };
         parsed.misfit.is_none().then(|| Box::new(read))
     };

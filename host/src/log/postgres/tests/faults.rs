@@ -229,3 +229,30 @@ async fn a_session_that_was_cut_is_made_anew_and_nothing_is_appended_twice() {
     let head = database.verify_chain().await.expect("one chain");
     assert_eq!(head.position, known, "{unknown} failed");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_connects_says_of_which_log_it_reads() {
+    let database = Arc::new(Database::new());
+    let log = database.log().await;
+    for data in ["1", "2", "3"] {
+        append(&log, &[event("a", "T", data)]).await.unwrap();
+    }
+    let mut reader = log
+        .reader(TypeFilter::All, EnvelopeParts::default())
+        .unwrap();
+    let mut chunk = EventChunk::new(1, 1 << 20);
+    let mut read = |after: Position| {
+        tokio::task::block_in_place(|| reader.read(after, 3, &mut chunk))
+            .map(|()| chunk.joined_hash)
+    };
+    let hash_at = async |position| log.hash_at(position).await.unwrap();
+    assert_eq!(read(0).unwrap(), hash_at(0).await);
+    assert_eq!(read(1).unwrap(), None);
+    database.psql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = 'retell'",
+    );
+    read(2).expect_err("its session was cut");
+    assert_eq!(read(2).unwrap(), hash_at(2).await);
+    read(9).expect_err("the log ends before");
+}

@@ -38,6 +38,7 @@ fn window(end: Position, bytes: usize) -> Window {
             batch,
             reached: end,
             reached_hash: [0; 32],
+            joined_hash: None,
             bytes: bytes.saturating_sub(size_of::<Window>() + size_of::<Read>()),
         })),
     }
