@@ -244,6 +244,25 @@ fn open_input(path: &Path) -> anyhow::Result<(Input, Option<u64>)> {
 /// An import that stopped, with what is in the log and how to go on.
 fn stopped(error: ImportError, path: &Path) -> anyhow::Error {
     let (line, kept, refused) = match &error {
+        ImportError::Begun { lines } => {
+            let lines = *lines;
+            return anyhow::Error::from(error).context(Refused {
+                message: format!("{} can't be appended as a whole", path.display()),
+                hint: Some(format!(
+                    "run it without --atomic, and it goes on after line {lines}"
+                )),
+            });
+        }
+        ImportError::Log { kept, .. } if kept.lines > 0 && !kept.resumable => {
+            let lines = kept.lines;
+            return anyhow::Error::from(error).context(Failed {
+                message: format!("the import stopped after line {lines}"),
+                hint: Some(format!(
+                    "lines 1 to {lines} are in the log: see to the cause, then append from line {} on",
+                    lines + 1
+                )),
+            });
+        }
         ImportError::Log { .. } => return unwrapped(error),
         ImportError::Line { line, kept, .. } => (*line, *kept, false),
         ImportError::Read { line, kept, .. } => (*line, *kept, false),
@@ -266,7 +285,7 @@ fn stopped(error: ImportError, path: &Path) -> anyhow::Error {
 /// The log's own error, with its own hint.
 fn unwrapped(error: ImportError) -> anyhow::Error {
     match error {
-        ImportError::Log { source } => source.into(),
+        ImportError::Log { source, .. } => source.into(),
         other => other.into(),
     }
 }

@@ -311,6 +311,10 @@ pub struct ImportProgress {
 
 /// One long input on its way into the log. Dropping it rolls back what was not committed.
 pub trait LogImport: Send {
+    /// Takes the log, to keep it until the next batch is appended, and says which imports are unfinished.
+    /// Of the same input another one may be under way.
+    fn others(&mut self) -> Result<Vec<ImportProgress>, LogError>;
+
     /// Appends a batch of events, and records the progress after it in the same transaction, unless
     /// the import is atomic: then nothing is committed before [`finish`](Self::finish). Without a
     /// progress the input can't be recognised again, and nothing is recorded. The events were checked

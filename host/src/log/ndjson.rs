@@ -8,7 +8,7 @@
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use super::source::{LineError, Lines};
+use super::source::{Beginning, LineError, Lines};
 use super::{Appended, EventLog, ImportPlan, ImportProgress, LogError, SealedEvent, line};
 use crate::event::Position;
 use crate::limits::{IMPORT_BATCH_BYTES, IMPORT_BATCH_LINES, IMPORT_LINE_BYTES_MAX};
@@ -64,8 +64,11 @@ pub enum ImportError {
         kept: Kept,
         source: std::io::Error,
     },
-    #[error(transparent)]
-    Log { source: LogError },
+    /// An import that is to be all or nothing, of what an interrupted one has begun.
+    #[error("lines 1 to {lines} of it are in the log already, from an import that was interrupted")]
+    Begun { lines: u64 },
+    #[error("the log did not take what came next")]
+    Log { kept: Kept, source: LogError },
 }
 
 /// What of a stopped import is in the log.
@@ -84,22 +87,27 @@ pub fn import(
     atomic: bool,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Imported, ImportError> {
-    let log_failed = |source| ImportError::Log { source };
+    let is_file = matches!(input, Input::File(_));
     let mut kept = Kept {
         lines: 0,
-        resumable: matches!(input, Input::File(_)) && !atomic,
+        resumable: is_file && !atomic,
     };
+    let not_read = move |source| ImportError::Read {
+        line: 0,
+        kept,
+        source,
+    };
+    let beginning = Beginning::of(&input).map_err(not_read)?;
     let mut lines = Lines::new(input);
-    let mut resume = None;
-    if kept.resumable {
-        let interrupted = log.interrupted_imports().map_err(log_failed)?;
-        resume = lines
-            .skip_imported(interrupted)
-            .map_err(|source| ImportError::Read {
-                line: 0,
-                kept,
-                source,
-            })?;
+    let (mut resume, mut interrupted) = (None, Vec::new());
+    if is_file {
+        interrupted = log
+            .interrupted_imports()
+            .map_err(|source| ImportError::Log { kept, source })?;
+        resume = lines.skip_imported(interrupted.clone()).map_err(not_read)?;
+    }
+    if let Some(begun) = resume.as_ref().filter(|_| atomic) {
+        return Err(ImportError::Begun { lines: begun.lines });
     }
     let mut imported = Imported {
         resumed_after: resume.as_ref().map(|progress| progress.lines),
@@ -117,8 +125,11 @@ pub fn import(
         kept.lines = from.lines;
         report(from.bytes, from.lines);
     }
+    let mut is_fresh = kept.resumable && resume.is_none();
     let plan = ImportPlan { atomic, resume };
-    let mut target = log.import(plan).map_err(log_failed)?;
+    let mut target = log
+        .import(plan)
+        .map_err(|source| ImportError::Log { kept, source })?;
 
     let (sender, batches) = sync_channel(BATCHES_AHEAD);
     std::thread::spawn(move || Parser { lines, sender }.run());
@@ -130,6 +141,18 @@ pub fn import(
             imported.count(&appended);
             report(batch.bytes, batch.lines);
             return Ok(imported);
+        }
+        if std::mem::take(&mut is_fresh)
+            && let Some(beginning) = &beginning
+        {
+            // With the log in hand: the same import may have begun elsewhere since this one looked.
+            let mut others = target.others().map_err(failed)?;
+            others.retain(|it| !interrupted.contains(it));
+            for other in others {
+                if beginning.is_of(&other).map_err(not_read)? {
+                    return Err(failed(LogError::ImportTaken));
+                }
+            }
         }
         let appended = target
             .append(batch.events, batch.progress)
@@ -159,7 +182,7 @@ impl Imported {
 /// Says which line a refusal is about, where it is about one event.
 fn blame(source: LogError, line_numbers: &[u64], kept: Kept) -> ImportError {
     let (LogError::IdTaken { index, .. } | LogError::BadEvent { index, .. }) = &source else {
-        return ImportError::Log { source };
+        return ImportError::Log { kept, source };
     };
     match line_numbers.get(*index) {
         Some(line) => ImportError::Refused {
@@ -167,7 +190,7 @@ fn blame(source: LogError, line_numbers: &[u64], kept: Kept) -> ImportError {
             kept,
             source,
         },
-        None => ImportError::Log { source },
+        None => ImportError::Log { kept, source },
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -158,6 +159,44 @@ impl Lines {
             Reader::File(_) => false,
             Reader::Stream(pieces) => pieces.pauses(patience),
         }
+    }
+}
+
+/// A second look at the beginning of a file, which moves nobody's place in it.
+pub(super) struct Beginning(File);
+
+impl Beginning {
+    /// Only files can be looked at again.
+    pub(super) fn of(input: &Input) -> io::Result<Option<Self>> {
+        match input {
+            Input::File(file) => Ok(Some(Self(file.try_clone()?))),
+            Input::Stream(_) => Ok(None),
+        }
+    }
+
+    /// Whether that much of some import's input is how the file begins.
+    pub(super) fn is_of(&self, progress: &ImportProgress) -> io::Result<bool> {
+        let from_start = FromStart {
+            file: &self.0,
+            at: 0,
+        };
+        let mut reader = BufReader::with_capacity(BUFFER_BYTES, from_start);
+        let mut digest = Sha256::new();
+        let read = hash_exactly(&mut reader, progress.bytes, &mut digest)?;
+        Ok(read == progress.bytes && *digest.finalize() == progress.digest)
+    }
+}
+
+struct FromStart<'f> {
+    file: &'f File,
+    at: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 

@@ -4,10 +4,13 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Seek, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
 
 use super::{Place, blocking, event, everything, open};
 use crate::limits::{IMPORT_BATCH_LINES, IMPORT_LINE_BYTES_MAX};
-use crate::log::ndjson::{ImportError, Imported, Input, Kept, import};
+use crate::log::ndjson::{ImportError, Imported, Input, Kept, import, read_line};
 use crate::log::{EventLog, ImportPlan, ImportProgress, LogError, SealedEvent};
 
 const BATCH: u64 = IMPORT_BATCH_LINES as u64;
@@ -126,6 +129,41 @@ pub(crate) async fn two_imports_of_one_input_do_not_double_it(place: &dyn Place)
     assert_eq!(blocking(|| log.interrupted_imports()).unwrap(), []);
 }
 
+pub(crate) async fn an_import_that_waits_for_the_same_one_does_not_double_it(place: &dyn Place) {
+    let (log, other) = (open(place).await, open(place).await);
+    let count = 3 * BATCH;
+    let text = lines(count);
+    let begins = text.lines().take(usize::try_from(2 * BATCH).unwrap());
+    let bytes = begins.clone().map(|line| line.len() + 1).sum::<usize>();
+    let progress = ImportProgress {
+        digest: Sha256::digest(&text.as_bytes()[..bytes]).into(),
+        bytes: bytes as u64,
+        lines: 2 * BATCH,
+    };
+    let events = begins.map(|line| SealedEvent::seal(read_line(line.as_bytes()).unwrap()));
+    let events: Vec<_> = events.collect();
+    let mut first = blocking(|| log.import(ImportPlan::default())).unwrap();
+    // The first one has the log in hand, the second one waits for it …
+    assert_eq!(blocking(|| first.others()).unwrap(), []);
+    let input = Input::File(file(&text));
+    let second = tokio::spawn(async move { run(&other, input, false).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // … and finds it further on than with its own first batch.
+    blocking(|| first.append(events, Some(progress))).unwrap();
+    match second.await.unwrap() {
+        Err(ImportError::Log { source, .. }) => {
+            assert!(matches!(source, LogError::ImportTaken), "{source}");
+            holds_each_line_once(&*log, 2 * BATCH).await;
+        }
+        // It was so late that it found the first one's progress.
+        Ok(imported) => {
+            assert_eq!(imported.resumed_after, Some(2 * BATCH));
+            holds_each_line_once(&*log, count).await;
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
 pub(crate) async fn an_atomic_import_is_all_or_nothing(place: &dyn Place) {
     let log = open(place).await;
     let count = BATCH + 5;
@@ -153,6 +191,19 @@ pub(crate) async fn an_atomic_import_is_all_or_nothing(place: &dyn Place) {
         .unwrap();
     assert_eq!(imported.appended, count);
     holds_each_line_once(&*log, count).await;
+    // What was begun batch by batch is not there as a whole any more.
+    let begun = format!("{}not json\n", lines(2 * BATCH).replace(":\"s", ":\"t"));
+    let stopped = run(&log, Input::File(file(&begun)), false).await;
+    stopped.unwrap_err();
+    let whole = begun.replace("not json\n", "");
+    let refused = run(&log, Input::File(file(&whole)), true).await;
+    assert!(
+        matches!(refused, Err(ImportError::Begun { lines }) if lines == 2 * BATCH),
+        "{refused:?}"
+    );
+    let resumed = run(&log, Input::File(file(&whole)), false).await.unwrap();
+    assert_eq!(resumed.resumed_after, Some(2 * BATCH));
+    assert_eq!(log.head().await.unwrap().position, count + 2 * BATCH);
 }
 
 pub(crate) async fn a_bad_line_keeps_the_batches_before_it(place: &dyn Place) {

@@ -56,6 +56,7 @@ macro_rules! conformance_tests {
             a_watch_wakes_up_for_every_writer
             an_interrupted_import_goes_on_where_it_stopped
             two_imports_of_one_input_do_not_double_it
+            an_import_that_waits_for_the_same_one_does_not_double_it
             an_atomic_import_is_all_or_nothing
             a_bad_line_keeps_the_batches_before_it
             a_stream_is_imported_while_it_is_still_written

@@ -112,6 +112,14 @@ impl PgImport {
 }
 
 impl LogImport for PgImport {
+    fn others(&mut self) -> Result<Vec<ImportProgress>, LogError> {
+        self.or_roll_back(|import| {
+            import.begin()?;
+            let reading = "reading the imports";
+            import.writer.step(reading, async |it| unfinished(it).await)
+        })
+    }
+
     fn append(
         &mut self,
         events: Vec<SealedEvent>,
@@ -144,11 +152,18 @@ impl LogImport for PgImport {
 
 /// What interrupted imports have left, fewest bytes first.
 pub(super) async fn interrupted(shared: &Shared) -> Result<Vec<ImportProgress>, LogError> {
-    let asking = sqlx::query_as("SELECT digest, bytes, lines FROM retell.imports ORDER BY bytes");
+    answered(unfinished(&shared.pool), std::convert::identity)
+        .await
+        .map_err(|error| shared.place.explain("reading the imports", error))
+}
+
+async fn unfinished(
+    executor: impl sqlx::PgExecutor<'_>,
+) -> Result<Vec<ImportProgress>, sqlx::Error> {
     let found: Vec<(Hash, i64, i64)> =
-        answered(asking.fetch_all(&shared.pool), std::convert::identity)
-            .await
-            .map_err(|error| shared.place.explain("reading the imports", error))?;
+        sqlx::query_as("SELECT digest, bytes, lines FROM retell.imports ORDER BY bytes")
+            .fetch_all(executor)
+            .await?;
     let progress = |(digest, bytes, lines): (Hash, i64, i64)| ImportProgress {
         digest,
         bytes: bytes.cast_unsigned(),

@@ -103,6 +103,13 @@ impl SqliteImport {
 }
 
 impl LogImport for SqliteImport {
+    fn others(&mut self) -> Result<Vec<ImportProgress>, LogError> {
+        self.or_roll_back(|import| {
+            import.begin()?;
+            import.writer.step("reading the imports", unfinished)
+        })
+    }
+
     fn append(
         &mut self,
         events: Vec<SealedEvent>,
@@ -144,18 +151,18 @@ pub(super) fn interrupted(
     shared: &Shared,
     connection: &Connection,
 ) -> Result<Vec<ImportProgress>, LogError> {
-    connection
-        .prepare_cached("SELECT digest, bytes, lines FROM imports ORDER BY bytes")
-        .and_then(|mut statement| {
-            statement
-                .query_map([], |row| {
-                    Ok(ImportProgress {
-                        digest: row.get(0)?,
-                        bytes: row.get(1)?,
-                        lines: row.get(2)?,
-                    })
-                })?
-                .collect()
+    unfinished(connection).map_err(|error| explain(&shared.path, "reading the imports", error))
+}
+
+fn unfinished(connection: &Connection) -> rusqlite::Result<Vec<ImportProgress>> {
+    let sql = "SELECT digest, bytes, lines FROM imports ORDER BY bytes";
+    let mut statement = connection.prepare_cached(sql)?;
+    let progress = statement.query_map([], |row| {
+        Ok(ImportProgress {
+            digest: row.get(0)?,
+            bytes: row.get(1)?,
+            lines: row.get(2)?,
         })
-        .map_err(|error| explain(&shared.path, "reading the imports", error))
+    })?;
+    progress.collect()
 }
