@@ -22,6 +22,9 @@ pub trait Column: Sized {
         Ok(())
     }
 
+    /// Makes the value what it would be after a trip through the read model.
+    fn normalize(&mut self) {}
+
     fn write(&self, writer: &mut RowWriter<'_>);
 
     fn read(reader: &mut RowReader<'_>) -> Result<Self, RowError>;
@@ -185,6 +188,10 @@ impl Column for f64 {
 
     fn check(&self, column: &str) -> Result<(), ValueError> {
         check_real(column, *self)
+    }
+    /// Negative zero is stored as zero.
+    fn normalize(&mut self) {
+        *self += 0.0;
     }
     fn write(&self, writer: &mut RowWriter<'_>) {
         writer.real(*self);
@@ -353,6 +360,11 @@ impl<C: Required> Column for Option<C> {
 
     fn check(&self, column: &str) -> Result<(), ValueError> {
         self.as_ref().map_or(Ok(()), |value| value.check(column))
+    }
+    fn normalize(&mut self) {
+        if let Some(value) = self {
+            value.normalize();
+        }
     }
     fn write(&self, writer: &mut RowWriter<'_>) {
         match self {

@@ -88,7 +88,8 @@ impl Db<'_> {
     }
 
     /// Inserts the row, or replaces the one with its key. Nothing is read.
-    pub fn put<T: Table>(&mut self, row: T) -> Result<()> {
+    pub fn put<T: Table>(&mut self, mut row: T) -> Result<()> {
+        row.normalize();
         row.check()?;
         let event = self.event;
         let (cache, rest) = self.cache::<T>()?;
@@ -244,6 +245,7 @@ impl Db<'_> {
             rest.key.clear();
             row.push_own_key(rest.key);
             change(&mut row);
+            row.normalize();
             row.check()?;
             key_after.clear();
             row.push_own_key(&mut key_after);
@@ -327,7 +329,8 @@ impl Rest<'_> {
 }
 
 /// Checks a row that was changed in place.
-fn check_changed<T: Table>(row: &T, key: T::Key<'_>) -> Result<()> {
+fn check_changed<T: Table>(row: &mut T, key: T::Key<'_>) -> Result<()> {
+    row.normalize();
     row.check()?;
     if row.has_key(key) {
         Ok(())

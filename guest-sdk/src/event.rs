@@ -3,6 +3,7 @@
 use retell_contract::manifest::{Field, Shape, Wanted};
 use serde::Deserialize;
 
+use crate::__private::same;
 use crate::batch::{Cells, Row};
 use crate::error::{Error, Result};
 use crate::types::{Json, Timestamp, Uuid};
@@ -31,9 +32,43 @@ pub trait Fields<'a>: Sized {
     /// The event types that the struct itself names; none if whoever uses it names them.
     const NAMES: &'static [&'static str];
 
+    /// Whether the struct itself names older forms. Only the event that is of that struct alone takes them.
+    const HAS_OLDER: bool;
+
     fn fields() -> Vec<Field>;
 
     fn decode(row: Row<'a>) -> Result<Self>;
+}
+
+/// Whether no event type stands in two of the lists.
+pub const fn are_distinct(names: &[&[&str]]) -> bool {
+    let mut list = 0;
+    while list < names.len() {
+        let mut name = 0;
+        while name < names[list].len() {
+            let mut other = list + 1;
+            while other < names.len() {
+                if has(names[other], names[list][name]) {
+                    return false;
+                }
+                other += 1;
+            }
+            name += 1;
+        }
+        list += 1;
+    }
+    true
+}
+
+const fn has(names: &[&str], name: &str) -> bool {
+    let mut at = 0;
+    while at < names.len() {
+        if same(names[at], name) {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 /// The shapes of an event type in the making. Each remembers its arm: the number by which the

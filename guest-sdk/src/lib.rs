@@ -101,7 +101,9 @@ pub mod __private {
     pub use crate::batch::{Batch, Cells, Envelope, Row};
     pub use crate::changes::{ChangeSet, Failure, PackedRows};
     pub use crate::db::{Host, Tables};
-    pub use crate::event::{Shapes, arm, defaulted, field, optional, patched, required, take_json};
+    pub use crate::event::{
+        Shapes, are_distinct, arm, defaulted, field, optional, patched, required, take_json,
+    };
     pub use crate::fetch::{Fetch, hints};
     pub use crate::projection::run;
     pub use crate::table::check_key_bytes;

@@ -39,6 +39,10 @@ pub trait Table: Sized + 'static {
     /// Appends the row's columns of an index, which were checked.
     fn push_index(&self, index: u16, out: &mut Vec<u8>);
 
+    /// Makes the row what it would be after a trip through the read model: whether an event sees it before
+    /// or after that trip must not matter.
+    fn normalize(&mut self);
+
     /// Checks the rules of stored values, and that no key or index entry is too long.
     fn check(&self) -> Result<()>;
 

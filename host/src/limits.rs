@@ -64,6 +64,8 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Linear memory of one module instance, in bytes.
 pub const GUEST_MEMORY_BYTES_MAX: usize = 256 << 20;
+/// Core instances, memories and tables of one module instance, each; what `retell build` makes has a handful.
+pub const GUEST_PARTS_MAX: usize = 64;
 /// Elements of one module instance's tables.
 pub const GUEST_TABLE_ELEMENTS_MAX: usize = 100_000;
 /// Time a module may take for one batch; time inside host calls does not count.

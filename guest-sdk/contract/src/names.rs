@@ -9,6 +9,8 @@ pub const NAME_BYTES_MAX: usize = 40;
 
 const RESERVED_PREFIXES: [&str; 3] = ["retell_", "pg_", "sqlite_"];
 
+const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];
+
 /// A name that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -23,6 +25,8 @@ pub enum NameError {
         name: String,
         prefix: &'static str,
     },
+    #[error("column name `{name}` is not allowed: PostgreSQL has it in every table")]
+    System { name: String },
     #[error(
         "projection name `{name}` is not allowed: the ending `{ending}` is reserved for the names \
          of major versions; leave it off, the version says it"
@@ -47,9 +51,29 @@ pub fn check_table_name(name: &str) -> Result<(), NameError> {
     check("table", name)
 }
 
-/// `[a-z][a-z0-9_]{0,39}` without a reserved prefix.
+/// `[a-z][a-z0-9_]{0,39}` without a reserved prefix, and none of the columns that PostgreSQL adds to every
+/// table.
 pub fn check_column_name(name: &str) -> Result<(), NameError> {
-    check("column", name)
+    check("column", name)?;
+    if is_system_column(name) {
+        return Err(NameError::System {
+            name: name.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Whether PostgreSQL gives every table a column of this name.
+pub const fn is_system_column(name: &str) -> bool {
+    let mut at = 0;
+    while at < SYSTEM_COLUMNS.len() {
+        let system = SYSTEM_COLUMNS[at];
+        if name.len() == system.len() && starts_with(name.as_bytes(), system.as_bytes()) {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 /// `[a-z][a-z0-9_]{0,39}` without a reserved prefix. Two tables may have indexes of one name.
@@ -157,6 +181,18 @@ mod tests {
             check_table_name(name).expect(name);
             check_column_name(name).expect(name);
             check_index_name(name).expect(name);
+        }
+    }
+
+    #[test]
+    fn columns_that_postgresql_adds_to_every_table() {
+        for name in ["ctid", "xmin", "tableoid"] {
+            let refused = check_column_name(name);
+            assert!(matches!(refused, Err(NameError::System { .. })), "{name}");
+            check_table_name(name).expect(name);
+        }
+        for name in ["xmi", "xmin2", "oid"] {
+            check_column_name(name).expect(name);
         }
     }
 

@@ -94,6 +94,17 @@ pub(crate) fn check_name(name: &str, span: Span) -> TokenStream {
     }
 }
 
+/// The same for what only columns may not be called.
+pub(crate) fn check_column_name(name: &str, span: Span) -> TokenStream {
+    quote_spanned! {span=>
+        const _: () = ::core::assert!(
+            !::retell_sdk::__private::names::is_system_column(#name),
+            "this name is not allowed: PostgreSQL has a column of it in every table; keep the field, and \
+             name its column with `#[column(name = \"...\")]`",
+        );
+    }
+}
+
 /// The name of an identifier, without `r#`.
 pub(crate) fn name(ident: &Ident) -> String {
     ident.unraw().to_string()

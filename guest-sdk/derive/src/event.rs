@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::quote;
 use syn::{
     Attribute, Data, DataEnum, DeriveInput, Error, Fields, FieldsNamed, GenericParam, Generics,
@@ -122,6 +122,8 @@ struct Arms {
     shapes: Vec<TokenStream>,
     /// For each arm, an expression of type `Result<Self>`.
     decode: Vec<TokenStream>,
+    /// For each variant, the event types that it takes.
+    taken: Vec<TokenStream>,
 }
 
 impl Arms {
@@ -132,9 +134,22 @@ impl Arms {
         self.decode.push(decode);
     }
 
+    /// A struct that has older forms of its own must not be used where nobody looks at them.
+    fn forbid_older(&mut self, used: &Type, lifetime: &Lifetime) {
+        let used = with_static(quote!(<#used as ::retell_sdk::Fields<#lifetime>>), lifetime);
+        self.shapes.push(quote! {
+            const _: () = ::core::assert!(
+                !#used::HAS_OLDER,
+                "a struct that is used here has older forms of its own, which nobody would look at: \
+                 put `#[event(from = ...)]` on what uses it",
+            );
+        });
+    }
+
     /// Adds the older shapes of a variant.
     fn add_older(&mut self, older: &[Type], names: &TokenStream, lifetime: &Lifetime) {
         for old in older {
+            self.forbid_older(old, lifetime);
             let decode = quote! {
                 <#old as ::retell_sdk::Fields<#lifetime>>::decode(row)
                     .map(::core::convert::From::from)
@@ -248,6 +263,7 @@ fn derive_struct(
     } else {
         quote!(&[])
     };
+    let has_older = !attributes.from.is_empty();
     let (declared, value) = match fields {
         None => (Vec::new(), quote!(Self)),
         Some(fields) => {
@@ -260,6 +276,7 @@ fn derive_struct(
         "Fields",
         &quote! {
             const NAMES: &'static [&'static str] = #own_names;
+            const HAS_OLDER: bool = #has_older;
 
             fn fields() -> ::std::vec::Vec<::retell_sdk::__private::Field> {
                 ::std::vec![#(#declared),*]
@@ -296,7 +313,43 @@ fn derive_enum(target: &Target<'_>, data: &DataEnum) -> Result<TokenStream> {
         }
         add_variant(&mut arms, target, variant, &attributes, &names)?;
     }
+    // Which types a struct names, only the compiler knows.
+    let taken = &arms.taken;
+    let taken = with_static(quote!(#(#taken),*), &target.lifetime);
+    let distinct = quote! {
+        const _: () = ::core::assert!(
+            ::retell_sdk::__private::are_distinct(&[#taken]),
+            "two variants take one event type: declare an older form of one event with \
+             `#[event(from = ...)]`",
+        );
+    };
+    arms.shapes.push(distinct);
     Ok(target.implement_event(&arms))
+}
+
+/// The same with `'static` for the lifetime: a constant knows no other.
+fn with_static(tokens: TokenStream, lifetime: &Lifetime) -> TokenStream {
+    let mut after_quote = false;
+    let tokens = tokens.into_iter().map(|token| {
+        let is_lifetime = std::mem::take(&mut after_quote);
+        match token {
+            TokenTree::Group(group) => {
+                let inner = with_static(group.stream(), lifetime);
+                let mut changed = Group::new(group.delimiter(), inner);
+                changed.set_span(group.span());
+                changed.into()
+            }
+            TokenTree::Ident(ident) if is_lifetime && ident == lifetime.ident => {
+                Ident::new("static", ident.span()).into()
+            }
+            TokenTree::Punct(punct) => {
+                after_quote = punct.as_char() == '\'';
+                punct.into()
+            }
+            other => other,
+        }
+    });
+    tokens.collect()
 }
 
 fn check_distinct(
@@ -353,6 +406,7 @@ fn add_variant(
                     if #fields_of::NAMES.is_empty() { #names } else { #fields_of::NAMES }
                 };
             }
+            arms.forbid_older(inner, lifetime);
             let decode = quote!(#fields_of::decode(row).map(Self::#ident));
             arms.add(
                 decode,
@@ -365,5 +419,6 @@ fn add_variant(
         }
     }
     arms.add_older(&attributes.from, &names, lifetime);
+    arms.taken.push(names);
     Ok(())
 }

@@ -16,6 +16,9 @@ pub(crate) fn derive(input: TokenStream) -> Result<TokenStream> {
     Ok(table.code())
 }
 
+/// The constant for the key itself.
+const BY_KEY: &str = "BY_KEY";
+
 struct TableInput {
     ident: Ident,
     visibility: Visibility,
@@ -163,6 +166,7 @@ impl TableInput {
             let columns = table.find_all(&index.columns)?;
             table.add_index(columns, index.name.as_ref(), span, *unique)?;
         }
+        table.check_constants()?;
         Ok(table)
     }
 
@@ -276,6 +280,23 @@ impl TableInput {
         Ok(())
     }
 
+    /// Each index is scanned by a constant, which needs a name of its own.
+    fn check_constants(&self) -> Result<()> {
+        let mut taken = vec![BY_KEY.to_owned()];
+        for index in &self.indexes {
+            let constant = self.constant_name(index);
+            if taken.contains(&constant) {
+                let message = format!(
+                    "`{constant}` is another index of this table already; give this one a name: \
+                     `index(..., name = \"...\")`"
+                );
+                return Err(Error::new(index.span, message));
+            }
+            taken.push(constant);
+        }
+        Ok(())
+    }
+
     fn code(&self) -> TokenStream {
         let implementation = self.implementation();
         let constants = self.constants();
@@ -355,6 +376,10 @@ impl TableInput {
                         #(#index_arms)*
                         _ => ::core::unreachable!("the table has no such index"),
                     }
+                }
+
+                fn normalize(&mut self) {
+                    #(<#types as ::retell_sdk::Column>::normalize(&mut self.#idents);)*
                 }
 
                 fn check(&self) -> ::retell_sdk::Result<()> {
@@ -538,11 +563,14 @@ impl TableInput {
             .columns
             .iter()
             .map(|column| (&column.name, column.name_span));
+        let of_columns = columns.clone();
+        let of_columns = of_columns.map(|(name, span)| attributes::check_column_name(name, span));
         let indexes = self.indexes.iter().map(|index| (&index.name, index.span));
         std::iter::once((&self.name, self.name_span))
             .chain(columns)
             .chain(indexes)
             .map(|(name, span)| attributes::check_name(name, span))
+            .chain(of_columns)
             .collect()
     }
 }

@@ -24,4 +24,23 @@ struct TwoIndexes {
     author: String,
 }
 
+#[derive(Table)]
+#[table(index(a, b))]
+struct Alike {
+    #[key]
+    id: String,
+    a: String,
+    b: String,
+    #[index]
+    a_and_b: String,
+}
+
+#[derive(Table)]
+struct Setting {
+    #[key]
+    id: String,
+    #[index]
+    key: String,
+}
+
 fn main() {}

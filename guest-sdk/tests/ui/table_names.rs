@@ -23,4 +23,11 @@ struct Twice {
     other: String,
 }
 
+#[derive(Table)]
+struct Box {
+    #[key]
+    id: String,
+    xmin: f64,
+}
+
 fn main() {}

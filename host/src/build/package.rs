@@ -237,10 +237,10 @@ impl Package {
 /// Panic messages carry source paths. Where this machine keeps its crates is nobody's business,
 /// and would change the module's digest from machine to machine.
 fn rust_flags(toolchain: &Toolchain) -> OsString {
-    let registries = registries();
-    let registries = registries.iter().map(|path| (path.as_path(), "/crates"));
+    let sources = sources();
+    let sources = sources.iter().map(|path| (path.as_path(), "/crates"));
     let mut flags = OsString::new();
-    for (from, to) in registries.chain(toolchain.remapped()) {
+    for (from, to) in sources.chain(toolchain.remapped()) {
         if !flags.is_empty() {
             flags.push("\u{1f}");
         }
@@ -263,9 +263,9 @@ fn candidates(metadata: &Metadata) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Where cargo unpacks what comes from registries. The same for every crate, whatever it depends
+/// Where cargo unpacks what comes from registries and repositories. The same for every crate, whatever it depends
 /// on: other flags would mean building the standard library again.
-fn registries() -> Vec<PathBuf> {
+fn sources() -> Vec<PathBuf> {
     let Some(home) = crate::config::cargo_home() else {
         return Vec::new();
     };
@@ -276,6 +276,7 @@ fn registries() -> Vec<PathBuf> {
         .flatten()
         .map(|entry| entry.path())
         .collect();
+    found.push(home.join("git/checkouts"));
     found.sort();
     found
 }

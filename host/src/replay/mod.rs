@@ -35,7 +35,7 @@ use crate::limits;
 use crate::log::{EventChunk, LogReader};
 use crate::read_model::journal::ErrorPolicy;
 use crate::read_model::{Checkpoint, ReadModel, ReadModelError, Role};
-use crate::wasm::{CallError, Limits, Module};
+use crate::wasm::{CallError, Limit, Limits, Module};
 use applier::Applier;
 pub use bisect::Blame;
 use cache::FlushNumber;
@@ -152,6 +152,7 @@ impl Replay {
             manifest,
             model.clone(),
             settings.cache_bytes_max,
+            settings.limits.size(Limit::CallBytes),
             from_nothing,
         );
         let tables = Arc::new(Mutex::new(tables));

@@ -16,7 +16,6 @@ use super::shape::Shape;
 use super::table::{Table, UniqueValue};
 use super::writer::{Frozen, FrozenTable};
 use crate::error_chain;
-use crate::limits;
 use crate::read_model::{ReadModel, ReadModelError, RowReader};
 use crate::wasm::{ChangeSet, PackedRows, RowSource, RowSourceError};
 
@@ -52,6 +51,8 @@ pub(super) struct Tables {
     /// Keys that a rehearsal asked for in vain, by table; none: this is no rehearsal.
     noted: Option<Vec<Vec<Vec<u8>>>>,
     cache_bytes_max: usize,
+    /// Bytes of rows in one answer to the module.
+    call_bytes_max: usize,
     events_in_call: usize,
 }
 
@@ -61,6 +62,7 @@ impl Tables {
         manifest: &Manifest,
         model: SharedModel,
         cache_bytes_max: usize,
+        call_bytes_max: usize,
         from_nothing: bool,
     ) -> Self {
         let shapes = manifest.tables.iter().map(Shape::new);
@@ -78,6 +80,7 @@ impl Tables {
             reader: None,
             journal: Vec::new(),
             cache_bytes_max,
+            call_bytes_max,
             events_in_call: 0,
         }
     }
@@ -299,6 +302,16 @@ impl Tables {
         Ok(&mut **self.reader.as_mut().expect("opened just above"))
     }
 
+    fn answer(&self, rows: usize) -> Answer {
+        Answer {
+            packed: PackedRows {
+                row_ends: Vec::with_capacity(rows),
+                rows: Vec::new(),
+            },
+            bytes_max: self.call_bytes_max,
+        }
+    }
+
     fn known_table(&self, table: u16) -> Result<usize, RowSourceError> {
         let known = usize::from(table);
         if known < self.all.len() {
@@ -324,10 +337,7 @@ impl RowSource for Tables {
             .ok_or_else(|| broken("the ends of the keys make no sense"))?
             .as_keys()
             .map_err(broken)?;
-        let mut packed = PackedRows {
-            row_ends: Vec::with_capacity(keys.len()),
-            rows: Vec::new(),
-        };
+        let mut answer = self.answer(keys.len());
         let keys_from = |first: usize| (first..keys.len()).map(|number| keys.get(number));
         for (number, key) in keys_from(0).enumerate() {
             if number % KEYS_AHEAD == 0 {
@@ -335,21 +345,21 @@ impl RowSource for Tables {
                 self.all[table].cache.look_ahead(next);
             }
             if let Some(row) = self.all[table].cache.get(key) {
-                push_packed(&mut packed, row.unwrap_or_default())?;
+                answer.push(row.unwrap_or_default())?;
                 continue;
             }
             if let Some(noted) = &mut self.noted {
                 noted[table].push(key.to_vec());
-                push_packed(&mut packed, &[])?;
+                answer.push(&[])?;
                 continue;
             }
             // With the first one that is missing come all that are.
             let rest: Vec<&[u8]> = keys_from(number).collect();
             self.fetch(table, &rest).map_err(sort_error)?;
             let row = self.all[table].cache.get(key).flatten();
-            push_packed(&mut packed, row.unwrap_or_default())?;
+            answer.push(row.unwrap_or_default())?;
         }
-        Ok(packed)
+        Ok(answer.packed)
     }
 
     fn scan(
@@ -362,14 +372,11 @@ impl RowSource for Tables {
     ) -> Result<PackedRows, RowSourceError> {
         let table = self.known_table(table)?;
         let limit = usize::try_from(limit).expect("a usize holds a u32 here");
-        let mut packed = PackedRows {
-            row_ends: Vec::new(),
-            rows: Vec::new(),
-        };
+        let mut answer = self.answer(0);
         if limit > 0 {
-            self.scan_merged(table, index, prefix, after, limit, &mut packed)?;
+            self.scan_merged(table, index, prefix, after, limit, &mut answer)?;
         }
-        Ok(packed)
+        Ok(answer.packed)
     }
 
     fn stage(&mut self, changes: ChangeSet) -> Result<(), RowSourceError> {
@@ -400,17 +407,27 @@ fn sort_error(error: ReadModelError) -> RowSourceError {
     }
 }
 
-fn push_packed(packed: &mut PackedRows, row: &[u8]) -> Result<(), RowSourceError> {
-    if packed.rows.len() + row.len() > limits::GUEST_CALL_BYTES_MAX {
-        let bytes_max = limits::GUEST_CALL_BYTES_MAX;
-        return Err(broken(format!(
-            "it asks for more than {bytes_max} bytes of rows at once"
-        )));
+/// An answer in the making.
+struct Answer {
+    packed: PackedRows,
+    bytes_max: usize,
+}
+
+impl Answer {
+    fn push(&mut self, row: &[u8]) -> Result<(), RowSourceError> {
+        let bytes = self.packed.rows.len() + row.len();
+        let end = u32::try_from(bytes).ok();
+        let end = end.filter(|_| bytes <= self.bytes_max);
+        self.packed
+            .row_ends
+            .push(end.ok_or(RowSourceError::TooMuch)?);
+        self.packed.rows.extend_from_slice(row);
+        Ok(())
     }
-    packed.rows.extend_from_slice(row);
-    let end = u32::try_from(packed.rows.len()).expect("limited to less just above");
-    packed.row_ends.push(end);
-    Ok(())
+
+    fn rows(&self) -> usize {
+        self.packed.row_ends.len()
+    }
 }
 
 #[cfg(test)]

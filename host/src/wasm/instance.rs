@@ -25,6 +25,9 @@ pub enum RowSourceError {
     /// A change that this event made can't stand.
     #[error("{message}")]
     Refused { event: u32, message: String },
+    /// The answer would be more than a call may carry.
+    #[error("the rows take more than one call may carry")]
+    TooMuch,
     /// The read model failed.
     #[error("the read model failed")]
     Host {
@@ -71,6 +74,7 @@ pub(super) struct State {
     /// Time spent inside imports during this call; it is not the guest's.
     in_imports: Duration,
     memory_bytes: usize,
+    table_elements: usize,
     /// Changed so far in this call, staged ones included.
     change_rows: u64,
     change_bytes: u64,
@@ -103,6 +107,7 @@ impl Instance {
             running: Stopwatch::start(),
             in_imports: Duration::ZERO,
             memory_bytes: 0,
+            table_elements: 0,
             change_rows: 0,
             change_bytes: 0,
             log_lines: 0,
@@ -223,6 +228,7 @@ impl State {
             serve(&mut *rows)
         };
         self.in_imports += watch.elapsed();
+        let too_much = self.hit(Limit::CallBytes);
         served.map_err(|error| match error {
             RowSourceError::Contract { message } => {
                 wasmtime::Error::new(BrokenContract { message })
@@ -230,6 +236,7 @@ impl State {
             RowSourceError::Refused { event, message } => {
                 wasmtime::Error::new(RefusedEvent { event, message })
             }
+            RowSourceError::TooMuch => wasmtime::Error::new(too_much),
             RowSourceError::Host { source } => wasmtime::Error::new(HostFault { source }),
         })
     }
@@ -316,13 +323,30 @@ impl ResourceLimiter for State {
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired <= self.limits.size(Limit::TableElements) {
+        // Of all its tables together.
+        let grown = self
+            .table_elements
+            .saturating_add(desired.saturating_sub(current));
+        if grown <= self.limits.size(Limit::TableElements) {
+            self.table_elements = grown;
             return Ok(true);
         }
         Err(wasmtime::Error::new(self.hit(Limit::TableElements)))
+    }
+
+    fn instances(&self) -> usize {
+        limits::GUEST_PARTS_MAX
+    }
+
+    fn tables(&self) -> usize {
+        limits::GUEST_PARTS_MAX
+    }
+
+    fn memories(&self) -> usize {
+        limits::GUEST_PARTS_MAX
     }
 }

@@ -13,7 +13,7 @@ use crate::limits;
 pub enum Limit {
     /// Linear memory of an instance.
     Memory,
-    /// Elements of each of its tables.
+    /// Elements of its tables, all together.
     TableElements,
     /// Its own time for one batch.
     BatchTime,
@@ -186,7 +186,7 @@ impl Limits {
         self
     }
 
-    pub(super) fn size(&self, limit: Limit) -> usize {
+    pub(crate) fn size(&self, limit: Limit) -> usize {
         usize::try_from(self.get(limit)).unwrap_or(usize::MAX)
     }
 

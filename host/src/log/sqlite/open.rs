@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 use sqlx::ConnectOptions;
+use sqlx::error::DatabaseError;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use uuid::Uuid;
@@ -199,25 +200,44 @@ async fn migrate(path: &Path, now_us: i64) -> Result<(), LogError> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(LOG_BUSY_TIMEOUT);
-    let failed = |source: super::super::Cause| LogError::Create {
-        log: path.into(),
-        source,
-    };
-    let mut connection = options
-        .connect()
-        .await
-        .map_err(|error| failed(error.into()))?;
+    let failed = |error| not_prepared(path, error);
+    let mut connection = options.connect().await.map_err(failed)?;
     migrator()
         .run_direct(None, &mut connection, false)
         .await
         .map_err(|error| match error {
             MigrateError::VersionMissing(found) => newer(path, found, schema_version()),
-            other => failed(other.into()),
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                failed(error)
+            }
+            other => LogError::Create {
+                log: path.into(),
+                source: other.into(),
+            },
         })?;
-    sqlx::Connection::close(connection)
-        .await
-        .map_err(|error| failed(error.into()))?;
+    sqlx::Connection::close(connection).await.map_err(failed)?;
     write_identity(path, now_us).map_err(|error| explain(path, "writing the head", error))
+}
+
+/// What is in the way of creating or migrating a log.
+fn not_prepared(path: &Path, error: sqlx::Error) -> LogError {
+    let log = path.into();
+    let database = error.as_database_error();
+    // SQLite's own codes: its disk is full, or a quota was met; somebody else has it locked.
+    match database.and_then(DatabaseError::code).as_deref() {
+        Some("13" | "778") => LogError::Full {
+            log,
+            source: error.into(),
+        },
+        Some("5" | "517") => LogError::Busy {
+            log,
+            waited_s: LOG_BUSY_TIMEOUT.as_secs(),
+        },
+        _ => LogError::Create {
+            log,
+            source: error.into(),
+        },
+    }
 }
 
 fn write_identity(path: &Path, now_us: i64) -> rusqlite::Result<()> {

@@ -374,8 +374,10 @@ impl LogReader for SqliteReader {
         // SQLite from ever shortening its journal.
         self.connection.execute_batch("BEGIN").map_err(failed)?;
         let read = self.read_chunk(after, up_to, chunk);
-        self.connection.execute_batch("COMMIT").map_err(failed)?;
+        let ended = self.connection.execute_batch("COMMIT");
+        // After some errors SQLite itself has ended the transaction; then the first one says why.
         let hash = read.map_err(failed)?;
+        ended.map_err(failed)?;
         chunk.reached_hash = hash.map_err(|Short { head }| LogError::Shorter {
             log: shared.path.as_path().into(),
             head,

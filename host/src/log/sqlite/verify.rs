@@ -87,11 +87,23 @@ fn link(
         recorded_at: row.get(6)?,
         subject: row.get_ref(7)?.as_str_or_null()?,
         key_id: row.get_ref(8)?.as_str_or_null()?,
-        metadata_digest: &chain::content_digest(&salt, row.get_ref(10)?.as_str_or_null()?),
-        payload_digest: &chain::content_digest(&salt, row.get_ref(11)?.as_str_or_null()?),
+        metadata_digest: &chain::content_digest(&salt, json(row, 10)?),
+        payload_digest: &chain::content_digest(&salt, json(row, 11)?),
     };
     let hash = chain::link(previous, &link, buffer);
     Ok((link.position, hash, row.get(12)?))
+}
+
+/// A JSON text, or none. An empty text is neither, and has the digest of none.
+fn json<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<Option<&'r str>> {
+    match row.get_ref(column)?.as_str_or_null()? {
+        Some("") => Err(rusqlite::Error::InvalidColumnType(
+            column,
+            "JSON".to_owned(),
+            rusqlite::types::Type::Text,
+        )),
+        text => Ok(text),
+    }
 }
 
 /// Whether the file holds something that no log does, in contrast to a file that can't be read now.

@@ -11,7 +11,7 @@ use super::wal::WalKeeper;
 use crate::crash_point::{self, CrashPoint};
 use crate::event::{Hash, Position};
 use crate::log::ids::EventIds;
-use crate::log::{Head, LogError};
+use crate::log::{Cause, Head, LogError};
 
 /// Appends; between [`begin`](Self::begin) and [`commit`](Self::commit) nobody else can.
 pub(super) struct Writer {
@@ -105,7 +105,7 @@ impl Writer {
         });
         if let Err(error) = done {
             self.rollback();
-            return Err(error);
+            return Err(unsure(error));
         }
         crash_point::reach(CrashPoint::LogCommitted);
         self.revisions.committed(tail.head.hash);
@@ -156,4 +156,21 @@ impl Writer {
         }
         Ok((Head { position, hash }, recorded_at))
     }
+}
+
+/// Where the commit was written and could not be synced, it counts again once the journal is read anew:
+/// after a crash, for one.
+fn unsure(error: LogError) -> LogError {
+    match error {
+        LogError::Storage { log, source, .. } if is_failed_sync(&source) => {
+            LogError::CommitUnknown { log, source }
+        }
+        error => error,
+    }
+}
+
+fn is_failed_sync(source: &Cause) -> bool {
+    let error = source.downcast_ref::<rusqlite::Error>();
+    let error = error.and_then(rusqlite::Error::sqlite_error);
+    error.is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_FSYNC)
 }

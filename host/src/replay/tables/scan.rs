@@ -3,9 +3,9 @@
 
 use std::sync::PoisonError;
 
-use super::{Tables, push_packed, sort_error, table_number};
+use super::{Answer, Tables, sort_error, table_number};
 use crate::read_model::KeyedRow;
-use crate::wasm::{PackedRows, RowSourceError};
+use crate::wasm::RowSourceError;
 
 impl Tables {
     /// Appends one page of a scan.
@@ -16,7 +16,7 @@ impl Tables {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-        page: &mut PackedRows,
+        page: &mut Answer,
     ) -> Result<(), RowSourceError> {
         let checked = self.all[table].shape.check_scan(index, prefix, after);
         checked
@@ -26,13 +26,13 @@ impl Tables {
             let (cache, order) = self.all[table].in_order(index);
             let known = order.range(prefix, after);
             let rows = known.filter_map(|(_, slot)| cache.row_in(slot));
-            return rows.take(limit).try_for_each(|row| push_packed(page, row));
+            return rows.take(limit).try_for_each(|row| page.push(row));
         }
         self.ensure_index(table, index)?;
         let mut reached = after.map(<[u8]>::to_vec);
         loop {
             let from = reached.clone();
-            let wanted = limit - page.row_ends.len();
+            let wanted = limit - page.rows();
             let asked = u32::try_from(wanted).unwrap_or(u32::MAX);
             let stored = self
                 .reader()
@@ -49,29 +49,27 @@ impl Tables {
                 .peekable();
             for KeyedRow { key, row } in stored {
                 let place = shape.place_of(index, &row, &key).map_err(sort_error)?;
-                while page.row_ends.len() < limit
+                while page.rows() < limit
                     && let Some((_, earlier)) = known.next_if(|(at, _)| *at < place.as_slice())
                 {
-                    push_packed(page, earlier)?;
+                    page.push(earlier)?;
                 }
-                if page.row_ends.len() >= limit {
+                if page.rows() >= limit {
                     return Ok(());
                 }
                 // What the cache knows of a key is newer, wherever it stands now.
                 if !cache.knows(&key) {
-                    push_packed(page, &row)?;
+                    page.push(&row)?;
                 } else if let Some((_, row)) = known.next_if(|(at, _)| *at == place.as_slice()) {
-                    push_packed(page, row)?;
+                    page.push(row)?;
                 }
                 reached = Some(place);
             }
             if last_page {
-                let rest = known.take(limit - page.row_ends.len());
-                return rest
-                    .map(|(_, row)| row)
-                    .try_for_each(|row| push_packed(page, row));
+                let rest = known.take(limit - page.rows());
+                return rest.map(|(_, row)| row).try_for_each(|row| page.push(row));
             }
-            if page.row_ends.len() >= limit {
+            if page.rows() >= limit {
                 return Ok(());
             }
         }

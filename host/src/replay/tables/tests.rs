@@ -16,6 +16,7 @@ use crate::replay::writer::{Flush, Writer};
 
 const PLAIN: u16 = 0;
 const UNIQUE: u16 = 1;
+const CALL_BYTES_MAX: usize = 1 << 20;
 
 /// Two tables (id integer, tag text): one with an index on the tag, one with a unique index on it.
 fn manifest() -> Manifest {
@@ -86,7 +87,13 @@ impl Bench {
         let model: Box<dyn ReadModel> = Box::new(model.expect("a fresh read model"));
         let model: SharedModel = Arc::new(Mutex::new(model));
         Self {
-            tables: Tables::new(&manifest(), model.clone(), cache_bytes_max, true),
+            tables: Tables::new(
+                &manifest(),
+                model.clone(),
+                cache_bytes_max,
+                CALL_BYTES_MAX,
+                true,
+            ),
             writer: Writer::new(model, Arc::default(), 0),
             frozen: None,
             flushes: 0,
@@ -130,7 +137,13 @@ impl Bench {
         let model = SqliteReadModel::open(&path, &manifest(), &provenance(), 1);
         let model: Box<dyn ReadModel> = Box::new(model.expect("it is there"));
         let model: SharedModel = Arc::new(Mutex::new(model));
-        self.tables = Tables::new(&manifest(), model.clone(), cache_bytes_max, false);
+        self.tables = Tables::new(
+            &manifest(),
+            model.clone(),
+            cache_bytes_max,
+            CALL_BYTES_MAX,
+            false,
+        );
         self.writer = Writer::new(model, Arc::default(), 0);
     }
 }
@@ -449,4 +462,35 @@ fn a_key_that_is_too_long_is_the_modules_fault() {
         tables.stage(changes),
         Err(RowSourceError::Contract { .. })
     ));
+}
+
+/// A smaller batch asks for less, so it is no breach of the contract.
+#[test]
+fn more_rows_than_a_call_may_carry_are_a_limit() {
+    let mut bench = Bench::new(1 << 20);
+    let set = change_set(PLAIN, &[(1, Some(None)), (2, Some(None))]);
+    bench.tables.merge(&set, 10).expect("sound");
+    let keys = [&set.keys[..], &set.keys].concat();
+    let width = u32::try_from(set.keys.len() / 2).expect("short");
+    let ends = [width, 2 * width, 3 * width, 4 * width];
+    let bytes = |ends: &[u32]| ends.last().map_or(0, |end| *end as usize);
+    let both = bench
+        .tables
+        .get_many(PLAIN, &keys[..bytes(&ends[..2])], &ends[..2]);
+    bench.tables.call_bytes_max = both.expect("there is room").rows.len();
+    for (asked, fits) in [(2, true), (3, false), (4, false)] {
+        let ends = &ends[..asked];
+        let got = bench.tables.get_many(PLAIN, &keys[..bytes(ends)], ends);
+        match got {
+            Ok(_) => assert!(fits, "{asked}"),
+            Err(RowSourceError::TooMuch) => assert!(!fits, "{asked}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    bench.tables.call_bytes_max -= 1;
+    let scanned = bench.tables.scan(PLAIN, KEY_INDEX, &[], None, 10);
+    assert!(
+        matches!(scanned, Err(RowSourceError::TooMuch)),
+        "{scanned:?}"
+    );
 }

@@ -109,3 +109,19 @@ async fn a_changed_event_does_not_pass_verification() {
         @"the event log at LOG ends at position 4, and 5 was seen before"
     );
 }
+
+#[tokio::test]
+async fn an_empty_text_is_not_taken_for_none() {
+    let folder = Folder::new();
+    let log = open(&folder).await;
+    append(&*log, &[event("s", "T", "1"), event("s", "T", "2")])
+        .await
+        .unwrap();
+    folder.verify_chain().await.expect("it is whole");
+    let tool = Connection::open(folder.path()).unwrap();
+    tool.execute_batch(
+        "DROP TRIGGER events_update; UPDATE events SET metadata = '' WHERE position = 2",
+    )
+    .unwrap();
+    assert_eq!(folder.verify_chain().await, Err(2));
+}

@@ -1,0 +1,45 @@
+use retell_sdk::prelude::*;
+
+#[derive(Event)]
+struct CreatedV1 {
+    id: String,
+}
+
+#[derive(Event)]
+#[event(name = "Created", from = CreatedV1)]
+struct Created {
+    id: String,
+    title: String,
+}
+
+impl From<CreatedV1> for Created {
+    fn from(old: CreatedV1) -> Self {
+        Self { id: old.id, title: String::new() }
+    }
+}
+
+#[derive(Event)]
+enum Blog {
+    Created(Created),
+    Deleted { id: String },
+}
+
+#[derive(Event)]
+enum Twice {
+    One(CreatedV1),
+    #[event(name = "One")]
+    Other { id: String },
+}
+
+#[derive(Table)]
+struct Post {
+    #[key]
+    id: String,
+}
+
+#[projection(name = "blog", version = "1.0.0", tables(Post))]
+fn blog(_event: Blog, _meta: &Meta, _db: &mut Db) -> Result<()> {
+    Ok(())
+}
+
+fn main() {}
