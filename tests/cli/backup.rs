@@ -148,6 +148,61 @@ fn a_copy_never_leads_to_the_instances_own_read_models() {
     it.ok(&["catch-up", "-q"]);
 }
 
+/// Two instances may keep their read models in one folder, where files get the same names.
+#[test]
+fn read_models_of_another_log_in_the_same_folder_are_left_alone() {
+    let (one, other) = (Instance::new(), Instance::new());
+    one.append(50);
+    other.append(7);
+    std::fs::create_dir(one.path("models")).expect("a folder");
+    let models = one.path("models");
+    let shared = [
+        "--read-models",
+        models.to_str().expect("paths here are UTF-8"),
+    ];
+    let run = |it: &Instance, args: &[&str]| it.says(&[&shared[..], args].concat());
+    let deploy = |it: &Instance| {
+        let file = it.ticks("1.0.0");
+        run(it, &["deploy", "-q", &file, "--promote"])
+    };
+    assert!(deploy(&one).starts_with("exit 0\n"));
+    let digest = one.json(&["digest", "ticks@1.0.0"]);
+    let refused = deploy(&other);
+    assert!(refused.starts_with("exit 1\n"), "{refused}");
+    // What is there is not taken for its own, …
+    for args in [
+        &["query", "ticks@1.0.0", "SELECT 1"][..],
+        &["digest", "ticks@1.0.0"],
+    ] {
+        let said = run(&other, args);
+        assert!(said.starts_with("exit 1\n"), "{said}");
+        assert!(said.contains("log"), "{said}");
+    }
+    let waited = run(
+        &other,
+        &[
+            "wait",
+            "ticks@1.0.0",
+            "--position",
+            "1",
+            "--timeout-ms",
+            "50",
+        ],
+    );
+    assert!(!waited.starts_with("exit 0\n"), "{waited}");
+    let status = other.json(&["status"]);
+    assert_ne!(status[0]["checkpoint"], 50, "{status}");
+    // … nor dropped when it is built anew or retired.
+    let replayed = run(&other, &["replay", "-q", "ticks@1.0.0"]);
+    assert!(replayed.starts_with("exit 0\n"), "{replayed}");
+    assert_eq!(other.json(&["digest", "ticks@1.0.0"])["position"], 7);
+    let retired = run(&other, &["retire", "-q", "ticks@1.0.0"]);
+    assert!(retired.starts_with("exit 0\n"), "{retired}");
+    assert_eq!(one.json(&["digest", "ticks@1.0.0"]), digest);
+    let checked = run(&other, &["check"]);
+    assert!(!checked.contains("build-1-"), "{checked}");
+}
+
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).expect("it can be listed") {

@@ -288,3 +288,19 @@ fn an_endless_result_may_be_cut_off_by_its_reader() {
     assert_eq!((line.as_str(), text(&ended.stderr)), ("i\n", String::new()));
     assert!(ended.status.success());
 }
+
+#[test]
+fn sql_that_is_too_long_is_not_cut() {
+    let it = crate::instance::Instance::new();
+    it.append(1);
+    it.promoted(&["1.0.0"]);
+    // Up to the limit it is a query of its own.
+    let sql = format!("SELECT 1 AS n{}", " UNION ALL SELECT 1 AS n".repeat(60_000));
+    let said = it.says_to(&["query", "ticks", "-"], &sql);
+    assert!(
+        said.starts_with("exit 2\n"),
+        "{}",
+        &said[..200.min(said.len())]
+    );
+    assert!(said.contains("more than 1048576 bytes"), "{said}");
+}

@@ -129,6 +129,24 @@ fn a_server_that_is_gone_for_good_is_in_nobodys_way() {
     host.wait().expect("it ends");
 }
 
+#[test]
+fn what_is_live_on_a_server_that_is_gone_can_be_replaced() {
+    let gone = Cluster::new();
+    let [log, other] = [(); 2].map(|()| cluster().new_database());
+    let it = Instance::initialised(Where::Server(log), Where::Server(gone.new_database()));
+    it.append(&seeded(3, 500), 0);
+    it.promote("articles_v1");
+    gone.stop();
+    let file = guest("articles_v2");
+    let file = file.to_str().expect("paths here are UTF-8");
+    it.ok(&["deploy", "-q", file, "--read-models", &other]);
+    let careful = it.run(&["promote", "articles@2.0.0"]);
+    assert_eq!(careful.code, Some(1), "{careful:?}");
+    it.ok(&["promote", "-q", "articles@2.0.0", "--accept-older"]);
+    let rows = "SELECT count(*) > 0 FROM articles.article";
+    assert_eq!(cluster().psql(database_of(&other), rows), "t");
+}
+
 pub(crate) fn database_of(url: &str) -> &str {
     let path = url.rsplit_once('/').map_or(url, |(_, _)| url);
     let start = path.find("localhost/").expect("the cluster's URLs") + "localhost/".len();

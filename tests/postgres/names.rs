@@ -155,6 +155,11 @@ fn what_others_keep_in_its_schema_is_left_alone() {
     assert_eq!(refused.code, Some(3), "{refused:?}");
     assert!(refused.stderr.contains("ticks.notes"), "{refused:?}");
     assert_eq!(psql("SELECT note FROM ticks.notes"), "mine");
+    // A schema that is of no more use stays for them, without what retell had in it.
+    it.ok(&["move", "-q", "ticks@1.1.0", "--read-models", "files"]);
+    it.ok(&["move", "-q", "ticks@1.0.0", "--read-models", "files"]);
+    assert_eq!(psql("SELECT note FROM ticks.notes"), "mine");
+    assert_eq!(psql("SELECT to_regclass('ticks.seen') IS NULL"), "t");
     psql("DROP TABLE ticks.notes");
     it.ok(&["promote", "-q", "ticks@2.0.0"]);
     assert_eq!(psql("SELECT count(*) FROM ticks.notes"), "20");

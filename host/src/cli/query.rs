@@ -54,9 +54,20 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         (false, false) => Format::Tabs,
     };
     let sql = match args.sql.as_str() {
-        "-" => io::read_to_string(io::stdin().take(limits::QUERY_SQL_BYTES_MAX as u64))?,
+        // One byte more than allowed, so that what is too long is seen to be.
+        "-" => io::read_to_string(io::stdin().take(limits::QUERY_SQL_BYTES_MAX as u64 + 1))?,
         _ => args.sql,
     };
+    if sql.len() as u64 > limits::QUERY_SQL_BYTES_MAX as u64 {
+        return Err(Usage {
+            message: format!(
+                "the SQL takes more than {} bytes",
+                limits::QUERY_SQL_BYTES_MAX
+            ),
+            hint: Some("a query is one statement; give long lists as a join".to_owned()),
+        }
+        .into());
+    }
     let mut located = super::session::locate(context, &args.name).await?;
     loop {
         let asked = Asked {

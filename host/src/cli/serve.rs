@@ -116,7 +116,7 @@ async fn serve_projection(host: Arc<Host>, projection: String, mut stopped: watc
         let wait = match take_lease(&host, &projection).await {
             Ok(Some(supervisor)) => {
                 tracing::info!("working on {projection}");
-                look_after(supervisor, &mut stopped).await;
+                look_after(supervisor, &stopped).await;
                 LEASE_INTERVAL
             }
             // Another process works on it.
@@ -139,32 +139,27 @@ async fn take_lease(
     ))
 }
 
-/// Keeps a supervisor going until told to stop, or until its lease is lost. What it is about then is
-/// dropped where it stands, as in a crash: a switch may wait for minutes until a version has caught up.
-async fn look_after(mut supervisor: Supervisor, stopped: &mut watch::Receiver<bool>) {
-    tokio::select! {
-        () = keep_going(&mut supervisor) => {}
-        _ = stopped.wait_for(|stop| *stop) => {}
-    }
-    supervisor.stop().await;
-}
-
-/// Works until the lease is lost. A fault passes or is seen to again later; requests are answered
-/// meanwhile.
-async fn keep_going(supervisor: &mut Supervisor) {
+/// Keeps a supervisor going until told to stop, or until its lease is lost. A fault passes or is
+/// seen to again later; requests are answered meanwhile.
+async fn look_after(mut supervisor: Supervisor, stopped: &watch::Receiver<bool>) {
+    supervisor.heed(stopped.clone());
     let (mut work, mut requests) = (Turns::default(), Turns::default());
-    loop {
+    while !*stopped.borrow() {
         if work.is_due() {
             match supervisor.tick().await {
+                Err(LifecycleError::Interrupted) => break,
                 Err(error @ LifecycleError::LeaseLost { .. }) => {
                     tracing::warn!("{error}; it is taken again as soon as nobody has it");
-                    return;
+                    break;
                 }
                 done => work.note(supervisor.projection(), &done),
             }
         }
         if requests.is_due() {
             let done = supervisor.handle_requests().await;
+            if let Err(LifecycleError::Interrupted) = done {
+                break;
+            }
             if done.is_ok() && requests.is_resting() {
                 // The database is back: what waits for it need not wait any longer.
                 work = Turns::default();
@@ -173,6 +168,7 @@ async fn keep_going(supervisor: &mut Supervisor) {
         }
         tokio::time::sleep(TICK_INTERVAL).await;
     }
+    supervisor.stop().await;
 }
 
 /// When something is to be done again: each time, unless it fails.

@@ -227,9 +227,12 @@ pub(crate) async fn locate(context: &Context, name: &str) -> anyhow::Result<Loca
             .into());
         };
         let place = places.of_build(build)?;
-        let looked = place.clone();
-        if tokio::task::spawn_blocking(move || looked.exists()).await?? {
-            break place;
+        let (looked, log_id) = (place.clone(), log.log_id().to_owned());
+        match tokio::task::spawn_blocking(move || looked.status_of(&log_id)).await? {
+            Err(ReadModelError::Missing { .. }) => {}
+            Err(error @ ReadModelError::Other { .. }) => return Err(explain_read_model(error)),
+            // Whoever reads it says what else is wrong.
+            _ => break place,
         }
         // A switch may have come between the catalog and the file.
         let now = names::resolve(&*catalog, &name).await.map_err(unresolved)?;

@@ -91,14 +91,18 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
         }),
     };
     let runtime = tokio::runtime::Handle::current();
-    let work = async {
-        let verified = tokio::task::spawn_blocking(move || verify.run(&runtime)).await;
-        verified.context("it was not verified")?.map_err(explain)
-    };
-    let verified = super::interruptible(work).await;
-    stop.store(true, Ordering::Relaxed);
+    let mut work = tokio::task::spawn_blocking(move || verify.run(&runtime));
+    let verified = super::interruptible(async { Ok((&mut work).await) }).await;
     bar.finish();
-    let verified = verified?;
+    let verified = match verified {
+        Ok(verified) => verified.context("it was not verified")?.map_err(explain)?,
+        Err(error) => {
+            // Its copy goes with it.
+            stop.store(true, Ordering::Relaxed);
+            let _ = work.await;
+            return Err(error);
+        }
+    };
     let (verdict, parts_at, difference) = match &verified.verdict {
         Verdict::Same => ("same", None, None),
         Verdict::DependsOnCuts {

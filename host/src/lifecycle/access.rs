@@ -219,7 +219,8 @@ impl Host {
         head: Position,
     ) -> Result<Progress, ReadModelError> {
         let place = self.places.of_build(build)?;
-        let status = tokio::task::spawn_blocking(move || place.status());
+        let log_id = self.log.log_id().to_owned();
+        let status = tokio::task::spawn_blocking(move || place.status_of(&log_id));
         let status = status.await.expect("reading a status does not panic")?;
         Ok(Progress {
             phase: if status.ready {

@@ -56,7 +56,9 @@ fn found(
     let mut found = Vec::new();
     for folder in folders {
         let files = files_of_builds(&folder)?;
-        found.extend(files.into_iter().map(ReadModelPlace::File));
+        // Others may keep theirs in the same folder.
+        let places = files.into_iter().map(ReadModelPlace::File);
+        found.extend(places.filter(|it| it.status_of(log_id).is_ok()));
     }
     servers.sort_by_key(ToString::to_string);
     servers.dedup_by(|a, b| a.is_same(b));

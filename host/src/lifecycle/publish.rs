@@ -51,7 +51,8 @@ impl Supervisor {
     }
 
     /// The views that are to follow a switch to a version. Refused where they can't, because others
-    /// use them. A server on which no name is to be is no obstacle: it follows when it can be reached.
+    /// use them. A server that is not to show this version is no obstacle: it follows when it can be
+    /// reached.
     pub(super) async fn views_after(
         &self,
         to: &VersionRecord,
@@ -59,8 +60,13 @@ impl Supervisor {
         let versions = self.host.catalog.versions(self.projection()).await?;
         let names = self.names(&versions, Some(to), Some(to)).await?;
         let servers = self.on_servers(&versions, &names).await?;
+        let own = to.current.as_ref();
+        let own = own.map(|it| self.host.places.of_build(it)).transpose()?;
+        let own = own.map(|it| it.to_string());
         let mut follow = Vec::new();
         for server in servers {
+            let mut wanted = server.wanted.iter();
+            let is_to_show_it = wanted.any(|(_, place)| Some(place.to_string()) == own);
             let looked_at = server.clone();
             let checked = tokio::task::spawn_blocking(move || looked_at.check()).await;
             match checked.expect("looking at views does not panic") {
@@ -71,7 +77,7 @@ impl Supervisor {
                         message: format!("{} can't be made live: {error}", to.name()),
                     });
                 }
-                Err(error) if server.wanted.is_empty() => {
+                Err(error) if !is_to_show_it => {
                     tracing::warn!(
                         "{}: names on {} stay as they are for now: {}",
                         to.name(),

@@ -20,9 +20,9 @@ use crate::read_model::sqlite::SqliteReadModel;
 const RETRY_MIN: Duration = Duration::from_millis(500);
 /// … and after so many times as long as the attempt took, so that a server that does not answer takes
 /// little of the time that there is for everything else, …
-const RETRY_SHARE: u32 = 20;
+const RETRY_SHARE: u32 = 4;
 /// … up to this.
-const RETRY_MAX: Duration = Duration::from_mins(5);
+const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// Names, roles or files do not follow the catalog.
 #[derive(Debug)]
@@ -160,7 +160,7 @@ impl Supervisor {
         // Names first, so that no link points at a file that is gone.
         let unpublished = self.publish().await?;
         crash_point::reach(CrashPoint::NamesPublished);
-        let told = self.tell_roles().await;
+        let told = self.tell_roles(&unpublished).await;
         crash_point::reach(CrashPoint::RolesTold);
         let dropped = self.drop_discarded(&unpublished).await;
         unpublished.into_result().and(told).and(dropped)
@@ -174,7 +174,9 @@ impl Supervisor {
             if unpublished.may_lead_to(&place) {
                 continue;
             }
-            let dropped = tokio::task::spawn_blocking(move || place.drop_read_model()).await;
+            let log_id = self.host.log.log_id().to_owned();
+            let dropping = move || place.drop_read_model(&log_id);
+            let dropped = tokio::task::spawn_blocking(dropping).await;
             if let Err(error) = dropped.expect("dropping does not panic") {
                 fault = fault.and(Err(error.into()));
                 continue;

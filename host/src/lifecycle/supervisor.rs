@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::select_all;
+use tokio::sync::watch;
 
 use super::refusal::refused;
 use super::request::{Done, Outcome, Request};
@@ -48,6 +49,8 @@ pub struct Supervisor {
     troubles: BTreeMap<i64, TroubledBuild>,
     /// Faults of the host's end a command, while a server waits for them to pass.
     gives_up: bool,
+    /// Says when what takes long shall be broken off.
+    stopping: Option<watch::Receiver<bool>>,
     /// Who stands still since a switch.
     pub(super) fenced: Option<Fenced>,
     /// Links, roles or files that did not follow the catalog.
@@ -78,6 +81,7 @@ impl Supervisor {
             workers: BTreeMap::new(),
             troubles: BTreeMap::new(),
             gives_up,
+            stopping: None,
             fenced: None,
             behind_catalog: None,
         };
@@ -108,6 +112,19 @@ impl Supervisor {
 
     pub fn projection(&self) -> &str {
         self.lease.projection()
+    }
+
+    /// What takes long is broken off once this says so.
+    pub fn heed(&mut self, stopping: watch::Receiver<bool>) {
+        self.stopping = Some(stopping);
+    }
+
+    /// An error if what takes long shall be broken off.
+    pub(super) fn go_on(&self) -> Result<(), LifecycleError> {
+        match &self.stopping {
+            Some(stopping) if *stopping.borrow() => Err(LifecycleError::Interrupted),
+            _ => Ok(()),
+        }
     }
 
     /// Grows with each taking of the lease; only the newest may write.
@@ -238,6 +255,8 @@ impl Supervisor {
             let outcome = match serde_json::from_str::<Request>(&record.request) {
                 Ok(request) => match self.handle(request).await {
                     Ok(outcome) => outcome,
+                    // Not answered: whoever asked takes it over.
+                    Err(error @ LifecycleError::Interrupted) => return Err(error),
                     Err(error) => Outcome::Failed {
                         message: crate::error_chain(&error),
                         hint: None,

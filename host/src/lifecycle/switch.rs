@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::LifecycleError;
+use super::publish::Unpublished;
 use super::refusal::refused;
 use super::request::Done;
 use super::state::{Change, Role, State};
@@ -210,6 +211,7 @@ impl Supervisor {
             if at >= position {
                 return Ok(());
             }
+            self.go_on()?;
             if at > moved.1 {
                 moved = (Stopwatch::start(), at);
             }
@@ -288,18 +290,22 @@ impl Supervisor {
         }
     }
 
-    /// Lets the read models say what they are now.
-    pub(super) async fn tell_roles(&self) -> Result<(), LifecycleError> {
+    /// Lets the read models say what they are now, where names no longer lead to others.
+    pub(super) async fn tell_roles(&self, unpublished: &Unpublished) -> Result<(), LifecycleError> {
         for version in self.host.catalog.versions(self.projection()).await? {
             let Some(build) = &version.current else {
                 continue;
             };
             let role = version.status.role;
+            let place = self.host.places.of_build(build);
+            if place.as_ref().is_ok_and(|it| unpublished.may_lead_to(it)) {
+                continue;
+            }
             match self.workers.get(&build.id) {
                 Some(worker) => worker.set_role(role),
                 None if version.status.state != State::Ready => {}
                 None => {
-                    let (place, epoch) = (self.host.places.of_build(build), self.epoch());
+                    let epoch = self.epoch();
                     let written = tokio::task::spawn_blocking(move || {
                         let place = place?;
                         if place.status()?.role == role {

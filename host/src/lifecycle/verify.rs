@@ -295,7 +295,7 @@ impl Copier<'_> {
             Cuts::Random { .. } => "cut.db",
         });
         if path.exists() {
-            SqliteReadModel::drop_read_model(&path)?;
+            SqliteReadModel::drop_read_model(&path, &provenance.log_id)?;
         }
         let manifest = module.manifest();
         let model = SqliteReadModel::create(&path, manifest, provenance, 1)?;

@@ -534,7 +534,7 @@ fn open_model(
             if !task.must_exist =>
         {
             tracing::warn!("{}; replaying it anew", crate::error_chain(&lost));
-            place.drop_read_model()?;
+            place.drop_read_model(host.log.log_id())?;
             place.create(manifest, &provenance, task.epoch)
         }
         opened => opened,

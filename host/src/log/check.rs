@@ -1,7 +1,11 @@
 //! What every event must satisfy, on every way into the log.
 
+use std::collections::BTreeMap;
+
 use retell_contract::json;
 use retell_contract::time::{TIMESTAMP_MAX, TIMESTAMP_MIN};
+
+use serde_json::value::RawValue;
 
 use super::{AppendRequest, LogError, SealedEvent};
 use crate::event::NewEvent;
@@ -81,10 +85,23 @@ impl Content<'_> {
 }
 
 /// Whether two metadata differ. In what order their keys come is of no meaning: whoever sends a CloudEvent
-/// a second time may have another one.
+/// a second time may have another one. What stands under a key is compared as it is written.
 fn is_other(one: Option<&str>, other: Option<&str>) -> bool {
-    let canonical = |text: Option<&str>| text.map(|text| json::canonical(text).ok());
-    one != other && canonical(one) != canonical(other)
+    if one == other {
+        return false;
+    }
+    match (one.and_then(members), other.and_then(members)) {
+        (Some(one), Some(other)) => {
+            let pairs = one.iter().zip(&other);
+            let mut differing = pairs.filter(|(a, b)| a.0 != b.0 || a.1.get() != b.1.get());
+            one.len() != other.len() || differing.next().is_some()
+        }
+        _ => true,
+    }
+}
+
+fn members(text: &str) -> Option<BTreeMap<String, &RawValue>> {
+    serde_json::from_str(text).ok()
 }
 
 /// A request that only the state of the log can refuse.

@@ -8,7 +8,7 @@
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use super::source::{Beginning, LineError, Lines};
+use super::source::{LineError, Lines};
 use super::{Appended, EventLog, ImportPlan, ImportProgress, LogError, SealedEvent, line};
 use crate::event::Position;
 use crate::limits::{IMPORT_BATCH_BYTES, IMPORT_BATCH_LINES, IMPORT_LINE_BYTES_MAX};
@@ -97,7 +97,6 @@ pub fn import(
         kept,
         source,
     };
-    let beginning = Beginning::of(&input).map_err(not_read)?;
     let mut lines = Lines::new(input);
     let (mut resume, mut interrupted) = (None, Vec::new());
     if is_file {
@@ -106,6 +105,7 @@ pub fn import(
             .map_err(|source| ImportError::Log { kept, source })?;
         resume = lines.skip_imported(interrupted.clone()).map_err(not_read)?;
     }
+    let mut beginning = lines.beginning().map_err(not_read)?;
     if let Some(begun) = resume.as_ref().filter(|_| atomic) {
         return Err(ImportError::Begun { lines: begun.lines });
     }
@@ -143,7 +143,7 @@ pub fn import(
             return Ok(imported);
         }
         if std::mem::take(&mut is_fresh)
-            && let Some(beginning) = &beginning
+            && let Some(beginning) = &mut beginning
         {
             // With the log in hand: the same import may have begun elsewhere since this one looked.
             let mut others = target.others().map_err(failed)?;

@@ -33,6 +33,8 @@ pub(super) struct Lines {
     bytes: u64,
     /// Lines read.
     count: u64,
+    /// How much of a file was compared with interrupted imports, and its digest.
+    looked_at: (u64, Sha256),
 }
 
 enum Reader {
@@ -61,6 +63,7 @@ impl Lines {
             digest,
             bytes: 0,
             count: 0,
+            looked_at: (0, Sha256::new()),
         }
     }
 
@@ -78,14 +81,16 @@ impl Lines {
         let mut found = None;
         for candidate in candidates {
             let want = candidate.bytes - read;
-            if hash_exactly(reader, want, &mut digest)? < want {
+            let hashed = hash_exactly(reader, want, &mut digest)?;
+            read += hashed;
+            if hashed < want {
                 break;
             }
-            read = candidate.bytes;
             if *digest.clone().finalize() == candidate.digest {
                 found = Some((candidate, digest.clone()));
             }
         }
+        self.looked_at = (read, digest);
         let start = found.as_ref().map_or(0, |(progress, _)| progress.bytes);
         reader.seek(SeekFrom::Start(start))?;
         Ok(found.map(|(progress, digest)| {
@@ -93,6 +98,21 @@ impl Lines {
             self.bytes = progress.bytes;
             self.count = progress.lines;
             progress
+        }))
+    }
+
+    /// Looks at the beginning of a file again, later; it goes on from what was compared with interrupted imports. A
+    /// stream has none.
+    pub(super) fn beginning(&self) -> io::Result<Option<Beginning>> {
+        let Reader::File(reader) = &self.reader else {
+            return Ok(None);
+        };
+        let (hashed, digest) = self.looked_at.clone();
+        let file = reader.get_ref().try_clone()?;
+        Ok(Some(Beginning {
+            file,
+            hashed,
+            digest,
         }))
     }
 
@@ -163,36 +183,38 @@ impl Lines {
 }
 
 /// A second look at the beginning of a file, which moves nobody's place in it.
-pub(super) struct Beginning(File);
+pub(super) struct Beginning {
+    file: File,
+    /// How much of it was hashed, and how far the hash is.
+    hashed: u64,
+    digest: Sha256,
+}
 
 impl Beginning {
-    /// Only files can be looked at again.
-    pub(super) fn of(input: &Input) -> io::Result<Option<Self>> {
-        match input {
-            Input::File(file) => Ok(Some(Self(file.try_clone()?))),
-            Input::Stream(_) => Ok(None),
+    /// Whether that much of some import's input is how the file begins. Reads on from where the look
+    /// before it ended, if it can.
+    pub(super) fn is_of(&mut self, progress: &ImportProgress) -> io::Result<bool> {
+        if progress.bytes < self.hashed {
+            (self.hashed, self.digest) = (0, Sha256::new());
         }
-    }
-
-    /// Whether that much of some import's input is how the file begins.
-    pub(super) fn is_of(&self, progress: &ImportProgress) -> io::Result<bool> {
-        let from_start = FromStart {
-            file: &self.0,
-            at: 0,
+        let rest = FromPlace {
+            file: &self.file,
+            at: self.hashed,
         };
-        let mut reader = BufReader::with_capacity(BUFFER_BYTES, from_start);
-        let mut digest = Sha256::new();
-        let read = hash_exactly(&mut reader, progress.bytes, &mut digest)?;
-        Ok(read == progress.bytes && *digest.finalize() == progress.digest)
+        let mut reader = BufReader::with_capacity(BUFFER_BYTES, rest);
+        let want = progress.bytes - self.hashed;
+        self.hashed += hash_exactly(&mut reader, want, &mut self.digest)?;
+        let is_whole = self.hashed == progress.bytes;
+        Ok(is_whole && *self.digest.clone().finalize() == progress.digest)
     }
 }
 
-struct FromStart<'f> {
+struct FromPlace<'f> {
     file: &'f File,
     at: u64,
 }
 
-impl Read for FromStart<'_> {
+impl Read for FromPlace<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read_at(buffer, self.at)?;
         self.at += read as u64;

@@ -10,7 +10,7 @@ mod url;
 
 pub(crate) use pooler::shares_sessions;
 pub(crate) use roles::{grant, make_role};
-pub(crate) use session::{Session, answered, connect, pool};
+pub(crate) use session::{Session, answered, answered_within, connect, pool};
 pub(crate) use time::Timestamp;
 pub use url::{ServerUrl, ServerUrlError};
 

@@ -110,13 +110,25 @@ pub(crate) fn pool(url: &ServerUrl) -> PgPool {
 
 /// A single question to the pool, which waits no longer than for any other answer: a server that went
 /// without a word never answers.
-pub(crate) async fn answered<T, E>(
+pub(crate) fn answered<T, E>(
     asking: impl Future<Output = Result<T, E>>,
     explain: impl FnOnce(sqlx::Error) -> E,
-) -> Result<T, E> {
-    tokio::time::timeout(POSTGRES_ANSWER_TIMEOUT, asking)
-        .await
-        .unwrap_or_else(|_| Err(explain(no_answer(POSTGRES_ANSWER_TIMEOUT))))
+) -> impl Future<Output = Result<T, E>> {
+    answered_within(POSTGRES_ANSWER_TIMEOUT, asking, explain)
+}
+
+/// [`answered`], for what may take long.
+pub(crate) fn answered_within<T, E>(
+    time: Duration,
+    asking: impl Future<Output = Result<T, E>>,
+    explain: impl FnOnce(sqlx::Error) -> E,
+) -> impl Future<Output = Result<T, E>> {
+    // The driver's futures are large.
+    let answer = tokio::time::timeout(time, Box::pin(asking));
+    async move {
+        let answer = answer.await;
+        answer.unwrap_or_else(|_| Err(explain(no_answer(time))))
+    }
 }
 
 fn no_answer(waited: Duration) -> sqlx::Error {

@@ -9,7 +9,7 @@ use super::journal::JournalEntry;
 use super::postgres::{PgReadModel, SchemaPlace};
 use super::query::{QueryError, QueryLimits, RowSink};
 use super::sqlite::SqliteReadModel;
-use super::{ContentSink, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role};
+use super::{ContentSink, ModelName, Provenance, ReadModel, ReadModelError, ReadModelStatus, Role};
 use crate::digest::ContentDigest;
 use crate::event::Position;
 use crate::postgres::ServerUrl;
@@ -119,6 +119,20 @@ impl ReadModelPlace {
         }
     }
 
+    /// [`status`](Self::status) of a read model that must be of this log.
+    pub fn status_of(&self, log_id: &str) -> Result<ReadModelStatus, ReadModelError> {
+        let status = self.status()?;
+        status.provenance.check_log(log_id, self.name())?;
+        Ok(status)
+    }
+
+    fn name(&self) -> ModelName {
+        match self {
+            Self::File(path) => path.as_path().into(),
+            Self::Schema(place) => place.name(),
+        }
+    }
+
     /// Notes the role in a read model that has no writer, such as one that is halted.
     pub fn write_role(&self, role: Role, epoch: u64) -> Result<(), ReadModelError> {
         match self {
@@ -169,10 +183,11 @@ impl ReadModelPlace {
     }
 
     /// Drops the read model for good. Does the rest where an earlier call was cut off, and nothing
-    /// where nothing is left.
-    pub fn drop_read_model(&self) -> Result<(), ReadModelError> {
+    /// where nothing is left, or one of another log: instances that share a folder may have files of one
+    /// name.
+    pub fn drop_read_model(&self, log_id: &str) -> Result<(), ReadModelError> {
         match self {
-            Self::File(path) => SqliteReadModel::drop_read_model(path),
+            Self::File(path) => SqliteReadModel::drop_read_model(path, log_id),
             Self::Schema(place) => PgReadModel::drop_read_model(place),
         }
     }

@@ -43,4 +43,13 @@ impl Provenance {
             }),
         }
     }
+
+    /// Whether it is of this log: read models of others may lie beside ours, under the same names.
+    pub(super) fn check_log(&self, log_id: &str, model: ModelName) -> Result<(), ReadModelError> {
+        let expected = Self {
+            log_id: log_id.to_owned(),
+            ..self.clone()
+        };
+        self.check(&expected, model)
+    }
 }

@@ -111,6 +111,8 @@ pub struct Replay {
     spent: bool,
     since_flush: Stopwatch,
     rate: Rate,
+    /// Everything that there was is applied.
+    rested: bool,
     settings: Settings,
 }
 
@@ -184,6 +186,7 @@ impl Replay {
             spent: false,
             since_flush: Stopwatch::start(),
             rate: Rate::new(applied.position),
+            rested: false,
             settings,
         })
     }
@@ -211,6 +214,9 @@ impl Replay {
         if self.applied.position >= up_to {
             return Ok(());
         }
+        if std::mem::take(&mut self.rested) {
+            self.rate.resumed(self.applied.position);
+        }
         let priority = &self.feed.shared().priority;
         if !self.is_ready {
             priority.give_way();
@@ -227,6 +233,7 @@ impl Replay {
         crash_point::reach(CrashPoint::BatchApplied);
         if self.applied.position >= up_to {
             self.subscription = None;
+            self.rested = true;
         }
         self.rate.reached(self.applied.position);
         self.flush_if_due()

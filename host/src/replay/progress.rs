@@ -31,6 +31,11 @@ impl Rate {
         self.note(self.watch.elapsed(), position);
     }
 
+    /// Goes on after a rest, which counts for nothing.
+    pub fn resumed(&mut self, position: Position) {
+        self.samples = VecDeque::from([(self.watch.elapsed(), position)]);
+    }
+
     fn note(&mut self, now: Duration, position: Position) {
         // The newest sample moves along until it is old enough to stay.
         let settled = self.samples.len() < 2
@@ -104,5 +109,19 @@ mod tests {
         assert!(fresh.abs() < f64::EPSILON);
         assert_eq!(eta_s(10, 0.0), None);
         assert_eq!(eta_s(10, 5.0), Some(2.0));
+    }
+
+    #[test]
+    fn a_rest_counts_for_nothing() {
+        let mut rate = Rate::new(0);
+        for second in 1..=3 {
+            rate.note(Duration::from_secs(second), second * 1_000);
+        }
+        assert!((rate.events_per_s() - 1_000.0).abs() < 1.0);
+        rate.watch = Stopwatch::start();
+        rate.resumed(3_000);
+        let (began, _) = rate.samples[0];
+        rate.note(began + Duration::from_millis(500), 53_000);
+        assert!((rate.events_per_s() - 100_000.0).abs() < 1.0);
     }
 }

@@ -151,7 +151,7 @@ impl Server {
             }
             // Its readers' name would go with a switch.
             self.psql(&format!("DROP SCHEMA bench_{}_v1 CASCADE", fold.guest));
-            place.drop_read_model()?;
+            place.drop_read_model(self.log.log_id())?;
         }
         Ok(all)
     }

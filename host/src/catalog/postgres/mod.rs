@@ -19,6 +19,7 @@ use super::{
 };
 use crate::event::Position;
 use crate::lifecycle::state::{Change, Status};
+use crate::limits::POSTGRES_WORK_TIMEOUT;
 use crate::postgres::ServerUrl;
 use crate::read_model::ReadModels;
 
@@ -37,8 +38,8 @@ fn doing(what: &'static str) -> impl Fn(sqlx::Error) -> CatalogError {
 }
 
 /// An answer from the catalog, which is not waited for without end.
-async fn answered<T>(asking: impl Future<Output = Result<T>>) -> Result<T> {
-    crate::postgres::answered(asking, doing("ask the catalog")).await
+fn answered<T>(asking: impl Future<Output = Result<T>>) -> impl Future<Output = Result<T>> {
+    crate::postgres::answered(asking, doing("ask the catalog"))
 }
 
 #[async_trait]
@@ -60,11 +61,16 @@ impl Catalog for PgCatalog {
     }
 
     async fn module_bytes(&self, digest: &str) -> Result<Option<Vec<u8>>> {
-        answered(versions::module_bytes(self, digest)).await
+        let fetching = versions::module_bytes(self, digest);
+        let explain = doing("fetch a module");
+        crate::postgres::answered_within(POSTGRES_WORK_TIMEOUT, fetching, explain).await
     }
 
     async fn register(&self, new: NewVersion<'_>) -> Result<Registered> {
-        answered(versions::register(self, new)).await
+        // With the module's bytes, over whatever line.
+        let registering = versions::register(self, new);
+        let explain = doing("register a version");
+        crate::postgres::answered_within(POSTGRES_WORK_TIMEOUT, registering, explain).await
     }
 
     async fn change(

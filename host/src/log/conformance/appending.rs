@@ -160,13 +160,20 @@ pub(crate) async fn an_id_with_other_content_is_refused(place: &dyn Place) {
         metadata: Some(text.to_owned()),
         ..with_id("y", event("a", "T", "1"))
     };
-    let ordered = metadata("{\"source\":\"/a\",\"by\":{\"b\":1,\"a\":2}}");
+    let ordered = metadata(r#"{"source":"/a","trace":18446744073709551614,"by":"a\u0000"}"#);
     append(&*log, &[ordered]).await.unwrap();
-    let otherwise = metadata("{\"by\":{\"a\":2,\"b\":1},\"source\":\"/a\"}");
+    let otherwise = metadata(r#"{"by":"a\u0000","source":"/a","trace":18446744073709551614}"#);
     let again = append(&*log, &[otherwise]).await.unwrap();
     assert_eq!((again.positions, again.already_there), (vec![2], 1));
-    let other = metadata("{\"source\":\"/a\",\"by\":{\"b\":2,\"a\":1}}");
-    append(&*log, &[other]).await.unwrap_err();
+    for other in [
+        r#"{"source":"/a","trace":18446744073709551615,"by":"a\u0000"}"#,
+        r#"{"source":"/a","trace":18446744073709551614,"by":"b\u0000"}"#,
+        r#"{"source":"/a","trace":18446744073709551614}"#,
+        "{}",
+    ] {
+        let refused = append(&*log, &[metadata(other)]).await;
+        assert!(matches!(refused, Err(LogError::IdTaken { .. })), "{other}");
+    }
     assert_eq!(log.head().await.unwrap().position, 2);
 }
 

@@ -8,9 +8,10 @@ use sqlx::postgres::PgRow;
 
 use super::Shared;
 use crate::event::{Hash, Position};
+use crate::limits::{POSTGRES_ANSWER_TIMEOUT, POSTGRES_WORK_TIMEOUT};
 use crate::log::check_chain::Walk;
 use crate::log::{ChainCheck, ChainProgress, Head, chain};
-use crate::postgres::{Timestamp, answered};
+use crate::postgres::{Timestamp, answered_within};
 
 /// Walks the whole log.
 pub(super) async fn check_chain(
@@ -33,13 +34,15 @@ pub(super) async fn check_chain(
     )
     .fetch(&shared.pool);
     let mut buffer = Vec::new();
+    let mut patience = POSTGRES_WORK_TIMEOUT;
     loop {
-        // Each by itself: all of them may take hours.
-        let read = match answered(rows.try_next(), identity).await {
+        // Each by itself, as all of them may take hours; before the first, the server may have to sort.
+        let read = match answered_within(patience, rows.try_next(), identity).await {
             Ok(None) => break,
             Ok(Some(row)) => link(&row, walk.hash(), &mut buffer),
             Err(error) => Err(error),
         };
+        patience = POSTGRES_ANSWER_TIMEOUT;
         if !walk.take(read, is_damage)? {
             break;
         }

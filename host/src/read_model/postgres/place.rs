@@ -40,7 +40,7 @@ impl SchemaPlace {
         &self.schema
     }
 
-    pub(super) fn name(&self) -> ModelName {
+    pub(in crate::read_model) fn name(&self) -> ModelName {
         ModelName(self.to_string())
     }
 

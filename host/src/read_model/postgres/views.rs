@@ -161,8 +161,10 @@ impl Views {
                 for view in relations(connection, &schema, OURS).await?.into_keys() {
                     run(connection, drop_view(&schema, &view)).await?;
                 }
-                // Refused where somebody keeps something of their own there.
-                run(connection, format!("DROP SCHEMA {}", quote(&schema))).await?;
+                // Somebody may keep something of their own there.
+                if is_empty(connection, &schema).await? {
+                    run(connection, format!("DROP SCHEMA {}", quote(&schema))).await?;
+                }
             }
         }
         Ok(Ok(()))
@@ -293,6 +295,19 @@ async fn run(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Err
         .execute(connection)
         .await
         .map(drop)
+}
+
+/// Whether nothing is left in a schema.
+async fn is_empty(connection: &mut PgConnection, schema: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT NOT EXISTS (
+             SELECT 1 FROM pg_depend
+             WHERE refclassid = 'pg_namespace'::regclass
+                 AND refobjid = to_regnamespace(quote_ident($1)) AND deptype = 'n')",
+    )
+    .bind(schema)
+    .fetch_one(connection)
+    .await
 }
 
 /// All relations.

@@ -3,11 +3,12 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use rusqlite::OpenFlags;
+use rusqlite::{Connection, OpenFlags};
 
 use super::fault::{Doing, fault, io_fault};
 use super::{modes, open, provenance};
 use crate::read_model::{Checkpoint, ReadModelError};
+use crate::sqlite_format::DatabasePages;
 
 /// Copies the read model into a file that must not exist, durably, and returns where it stood.
 pub(super) fn copy(path: &Path, to: &Path) -> Result<Checkpoint, ReadModelError> {
@@ -37,13 +38,23 @@ fn copy_once(path: &Path, to: &Path) -> Result<bool, ReadModelError> {
     }
     // SQLite makes the copy without a WAL. Of a build that is not ready, the WAL is what tells that rows
     // were changed in place, so that they are in no order in which they could be laid out anew.
-    let is_ready = provenance::read(&from, path)?.status.ready;
-    let is_in_place = modes::is_changed_in_place(&from);
-    if is_in_place.map_err(|error| fault(path, Doing::Read, error))? && !is_ready {
-        let copied = open::connect(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        modes::wal(&copied)
-            .and_then(|()| copied.close().map_err(|(_, error)| error))
-            .map_err(|error| fault(to, Doing::Create, error))?;
+    let copied = open::connect(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let is_ready = provenance::read(&copied, to)?.status.ready;
+    let was_in_place = has_wal(&from).map_err(|error| fault(path, Doing::Read, error))?;
+    if was_in_place && !is_ready {
+        modes::wal(&copied).map_err(|error| fault(to, Doing::Create, error))?;
     }
+    copied
+        .close()
+        .map_err(|(_, error)| fault(to, Doing::Create, error))?;
     Ok(true)
+}
+
+/// Whether its pages say that the file has a WAL, also where that can't be used.
+fn has_wal(connection: &Connection) -> rusqlite::Result<bool> {
+    if modes::is_changed_in_place(connection)? || !DatabasePages::are_readable(connection)? {
+        return modes::is_changed_in_place(connection);
+    }
+    let version = "SELECT substr(data, 19, 1) = x'02' FROM sqlite_dbpage WHERE pgno = 1";
+    connection.query_row(version, [], |row| row.get(0))
 }

@@ -165,8 +165,9 @@ impl SqliteReadModel {
 
     /// Drops the read model's tables and then its files; readers who have it open get an error. Does
     /// the rest where an earlier call was cut off, and nothing where nothing is left.
-    pub fn drop_read_model(path: &Path) -> Result<(), ReadModelError> {
-        retire::drop_read_model(path)
+    /// One of another log is left alone.
+    pub fn drop_read_model(path: &Path, log_id: &str) -> Result<(), ReadModelError> {
+        retire::drop_read_model(path, log_id)
     }
 
     /// Removes what readers of dropped read models left in a folder of read models.

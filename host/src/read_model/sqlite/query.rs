@@ -15,6 +15,9 @@ use crate::limits;
 use crate::read_model::ReadModelError;
 use crate::read_model::query::{Cell, QueryError, QueryLimits, RowSink};
 
+/// Bytes of a pattern of LIKE or GLOB.
+const LIKE_BYTES_MAX: i32 = 1 << 10;
+
 /// Virtual machine steps between two looks at the clock.
 const STEPS_PER_LOOK: i32 = 10_000;
 
@@ -96,6 +99,8 @@ impl Asking<'_> {
         connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, bytes)?;
         connection.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, limits::QUERY_SQL_BYTES_MAX)?;
         connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+        // The time is looked at between steps, and matching is one of them.
+        connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LIKE_BYTES_MAX)?;
         let end = self.end;
         connection.progress_handler(STEPS_PER_LOOK, Some(move || Instant::now() > end))?;
         let denial = Arc::clone(&self.denial);

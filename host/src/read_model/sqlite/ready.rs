@@ -232,7 +232,8 @@ impl SqliteReadModel {
     }
 }
 
-/// Whether a trigger's text says RAISE(IGNORE), whatever stands between the words.
+/// Whether a trigger's text says RAISE(IGNORE), whatever stands between the words, or in texts and names
+/// before it.
 fn raises_ignore(sql: &str) -> bool {
     let mut words = Vec::new();
     let mut rest = sql;
@@ -241,6 +242,11 @@ fn raises_ignore(sql: &str) -> bool {
             rest = comment.split_once('\n').map_or("", |(_, rest)| rest);
         } else if let Some(comment) = rest.strip_prefix("/*") {
             rest = comment.split_once("*/").map_or("", |(_, rest)| rest);
+        } else if let Some(end) = quoted(first) {
+            let inside = &rest[1..];
+            words.push(String::new());
+            // A doubled quote ends one and begins the next.
+            rest = inside.split_once(end).map_or("", |(_, rest)| rest);
         } else if first.is_alphanumeric() || first == '_' {
             let end = rest
                 .find(|c: char| !c.is_alphanumeric() && c != '_')
@@ -255,6 +261,15 @@ fn raises_ignore(sql: &str) -> bool {
         }
     }
     words.windows(3).any(|w| w == ["raise", "(", "ignore"])
+}
+
+/// What ends a text or a quoted name that begins so.
+fn quoted(first: char) -> Option<char> {
+    match first {
+        '\'' | '"' | '`' => Some(first),
+        '[' => Some(']'),
+        _ => None,
+    }
 }
 
 /// The scripts for SQLite, in order.
@@ -275,6 +290,11 @@ mod tests {
     fn raise_ignore_is_seen_through_comments_and_case() {
         assert!(raises_ignore("begin select raise(ignore); end"));
         assert!(raises_ignore("SELECT RAISE /* x */ ( -- y\n IGNORE )"));
+        assert!(raises_ignore("SELECT '--', RAISE(IGNORE)"));
+        assert!(raises_ignore(
+            "SELECT 'it''s /*' AS \"--\", [/*], `--`, RAISE(IGNORE)"
+        ));
+        assert!(!raises_ignore("SELECT 'RAISE(IGNORE)'"));
         assert!(!raises_ignore("INSERT OR IGNORE INTO t VALUES (1)"));
         assert!(!raises_ignore("SELECT RAISE(ABORT, 'ignore')"));
     }

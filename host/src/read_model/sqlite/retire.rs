@@ -13,10 +13,14 @@ use super::schema::quote;
 use super::{open, provenance};
 use crate::read_model::ReadModelError;
 
-pub(super) fn drop_read_model(path: &Path) -> Result<(), ReadModelError> {
+pub(super) fn drop_read_model(path: &Path, log_id: &str) -> Result<(), ReadModelError> {
     let dropped = open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
-        .and_then(|connection| drop_tables(&connection, path));
+        .and_then(|connection| drop_tables(&connection, path, log_id));
     match dropped {
+        Err(error @ ReadModelError::Other { .. }) => {
+            tracing::warn!("{error}; it is left alone");
+            return Ok(());
+        }
         // Gone already, by a run that did not come to its end.
         Ok(()) | Err(ReadModelError::Missing { .. }) => {}
         // Damaged: nobody can read stale rows out of it.
@@ -78,7 +82,7 @@ pub fn files_of_builds(folder: &Path) -> Result<Vec<PathBuf>, ReadModelError> {
     Ok(files)
 }
 
-fn drop_tables(connection: &Connection, path: &Path) -> Result<(), ReadModelError> {
+fn drop_tables(connection: &Connection, path: &Path, log_id: &str) -> Result<(), ReadModelError> {
     let dropping = |error| fault(path, Doing::Drop, error);
     connection
         .execute_batch("BEGIN IMMEDIATE")
@@ -87,8 +91,11 @@ fn drop_tables(connection: &Connection, path: &Path) -> Result<(), ReadModelErro
     if things.is_empty() {
         return Ok(());
     }
-    // The path comes from a catalog; still, what is not a read model is not ours to destroy.
-    provenance::read(connection, path)?;
+    // The path comes from a catalog; still, what is not a read model, or not of this log, is not ours to
+    // destroy.
+    let stored = provenance::read(connection, path)?;
+    let provenance = stored.status.provenance;
+    provenance.check_log(log_id, path.into())?;
     for (kind, name) in things {
         // A virtual table takes the tables it is made of with it.
         let sql = format!("DROP {kind} IF EXISTS {}", quote(&name));

@@ -118,14 +118,19 @@ pub(super) fn take_stored(
     let text = |bytes| std::str::from_utf8(bytes).map_err(|_| NotOfItsType);
     match (kind, stored) {
         (_, SqlRef::Null) => take(ValueRef::Null),
-        (ColumnType::Boolean, SqlRef::Integer(value)) => take(ValueRef::Boolean(value != 0)),
+        (ColumnType::Boolean, SqlRef::Integer(value @ (0 | 1))) => {
+            take(ValueRef::Boolean(value != 0));
+        }
         (ColumnType::Integer, SqlRef::Integer(value)) => take(ValueRef::Integer(value)),
         (ColumnType::Timestamp, SqlRef::Integer(value)) => take(ValueRef::Timestamp(value)),
         (ColumnType::Real, SqlRef::Real(value)) => take(ValueRef::Real(value)),
         (ColumnType::Text, SqlRef::Text(bytes)) => take(ValueRef::Text(text(bytes)?)),
         (ColumnType::Bytes, SqlRef::Blob(bytes)) => take(ValueRef::Bytes(bytes)),
         (ColumnType::Uuid, SqlRef::Text(bytes)) => {
-            let value = parse_uuid(text(bytes)?).ok_or(NotOfItsType)?;
+            // Written otherwise, SQL would take it for another one.
+            let is_plain = !bytes.iter().any(u8::is_ascii_uppercase);
+            let value = parse_uuid(text(bytes)?).filter(|_| is_plain);
+            let value = value.ok_or(NotOfItsType)?;
             take(ValueRef::Uuid(&value));
         }
         (ColumnType::Json, SqlRef::Text(bytes)) => {

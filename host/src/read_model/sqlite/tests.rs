@@ -375,13 +375,14 @@ fn readers_of_a_dropped_read_model_get_an_error_and_no_stale_rows() {
     };
     assert_eq!(count(), Ok(1));
     model.close().expect("closes");
-    SqliteReadModel::drop_read_model(&folder.path()).expect("drops");
+    SqliteReadModel::drop_read_model(&folder.path(), &provenance().log_id).expect("drops");
     let error = count().expect_err("has no table any more").to_string();
     assert!(error.contains("no such table"), "{error}");
     drop(reader);
     let left = std::fs::read_dir(folder.path().parent().expect("has one")).expect("reads");
     assert_eq!(left.count(), 0);
-    SqliteReadModel::drop_read_model(&folder.path()).expect("has nothing left to do");
+    SqliteReadModel::drop_read_model(&folder.path(), &provenance().log_id)
+        .expect("has nothing left to do");
 }
 
 #[test]
@@ -396,7 +397,7 @@ fn a_drop_that_was_cut_off_is_finished_by_the_next() {
         )
         .expect("drops");
     drop(outside);
-    SqliteReadModel::drop_read_model(&folder.path()).expect("finishes");
+    SqliteReadModel::drop_read_model(&folder.path(), &provenance().log_id).expect("finishes");
     assert!(!folder.path().exists());
 }
 
@@ -430,14 +431,15 @@ fn only_read_models_are_dropped() {
         .execute_batch("CREATE TABLE mine (a)")
         .expect("writes");
     drop(foreign);
-    let error = SqliteReadModel::drop_read_model(&path).expect_err("is refused");
+    let error =
+        SqliteReadModel::drop_read_model(&path, &provenance().log_id).expect_err("is refused");
     assert!(
         matches!(error, ReadModelError::NotAReadModel { .. }),
         "{error}"
     );
     // What is no database at all is a read model that was damaged.
     std::fs::write(&path, "once a read model".repeat(100)).expect("writes");
-    SqliteReadModel::drop_read_model(&path).expect("drops");
+    SqliteReadModel::drop_read_model(&path, &provenance().log_id).expect("drops");
     assert!(!path.exists());
 }
 
@@ -466,7 +468,7 @@ fn a_creation_that_was_cut_off_at_its_end_leaves_no_second_name() {
     assert!(!second.exists());
     // Nor where it is dropped before anyone opens it.
     std::fs::hard_link(&path, &second).expect("links");
-    SqliteReadModel::drop_read_model(&path).expect("drops");
+    SqliteReadModel::drop_read_model(&path, &provenance().log_id).expect("drops");
     assert!(!path.exists() && !second.exists());
 }
 

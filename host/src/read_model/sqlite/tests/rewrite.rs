@@ -493,7 +493,7 @@ fn a_blank_file_is_begun_anew() {
         matches!(opened, Err(ReadModelError::Unsynced { .. })),
         "{opened:?}"
     );
-    SqliteReadModel::drop_read_model(&folder.path()).expect("drops");
+    SqliteReadModel::drop_read_model(&folder.path(), &provenance().log_id).expect("drops");
     folder.create(&manifest, &provenance(), 1).expect("creates");
 }
 
