@@ -127,6 +127,11 @@ fn hint(fault: &ChainFault, whole: Position, opens: bool) -> String {
         ChainFault::Storage { .. } => {
             "keep a copy; then `sqlite3 FILE REINDEX` makes the indexes anew".to_owned()
         }
+        ChainFault::Unguarded { .. } => {
+            "`retell --data NEW init` makes a log that has it: take its statement from `sqlite3 \
+             NEW/log.db .schema`"
+                .to_owned()
+        }
         _ if !opens || whole == 0 => "restore it from a backup".to_owned(),
         _ => format!(
             "restore it from a backup; what is whole can be kept with `retell events --limit {whole}`"

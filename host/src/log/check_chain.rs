@@ -31,6 +31,9 @@ pub enum ChainFault {
     Head { position: Position },
     #[error("all events are whole, but what belongs to them is damaged: {message}")]
     Storage { message: String },
+    /// A trigger or an index that somebody dropped.
+    #[error("all events are whole, but `{name}` is gone, by which they stay so and are found")]
+    Unguarded { name: &'static str },
 }
 
 impl ChainCheck {

@@ -19,6 +19,10 @@ use crate::error_chain;
 use crate::read_model::{ReadModel, ReadModelError, RowReader};
 use crate::wasm::{ChangeSet, PackedRows, RowSource, RowSourceError};
 
+/// Rows that are fetched at once, at first; twice as many each time. More than a call may carry can be in
+/// the way then, and no multiple of it.
+const ROWS_AT_FIRST: usize = 64;
+
 /// The writer's end of a read model. The module's end reads beside it.
 pub(super) type SharedModel = Arc<Mutex<Box<dyn ReadModel>>>;
 
@@ -338,6 +342,7 @@ impl RowSource for Tables {
             .as_keys()
             .map_err(broken)?;
         let mut answer = self.answer(keys.len());
+        let mut step = ROWS_AT_FIRST;
         let keys_from = |first: usize| (first..keys.len()).map(|number| keys.get(number));
         for (number, key) in keys_from(0).enumerate() {
             if number % KEYS_AHEAD == 0 {
@@ -353,9 +358,15 @@ impl RowSource for Tables {
                 answer.push(&[])?;
                 continue;
             }
-            // With the first one that is missing come all that are.
-            let rest: Vec<&[u8]> = keys_from(number).collect();
-            self.fetch(table, &rest).map_err(sort_error)?;
+            // With the first one that is missing come those after it.
+            let next: Vec<&[u8]> = keys_from(number).take(step).collect();
+            self.fetch(table, &next).map_err(sort_error)?;
+            step *= 2;
+            // What was fetched is not forgotten before the call is over.
+            let bytes: usize = self.all.iter().map(|it| it.cache.bytes()).sum();
+            if bytes > self.cache_bytes_max.saturating_add(self.call_bytes_max) {
+                return Err(RowSourceError::TooMuch);
+            }
             let row = self.all[table].cache.get(key).flatten();
             answer.push(row.unwrap_or_default())?;
         }

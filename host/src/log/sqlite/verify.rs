@@ -18,8 +18,7 @@ pub(super) fn check_chain(path: &Path, progress: ChainProgress) -> Result<ChainC
     let connection = connect(path).map_err(explained)?;
     let mut check = walk(&connection, progress).map_err(explained)?;
     if check.fault.is_none() {
-        let message = what_is_damaged(&connection).map_err(explained)?;
-        check.fault = message.map(|message| ChainFault::Storage { message });
+        check.fault = what_is_damaged(&connection).map_err(explained)?;
     }
     Ok(check)
 }
@@ -121,13 +120,39 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
-fn what_is_damaged(connection: &Connection) -> rusqlite::Result<Option<String>> {
+fn what_is_damaged(connection: &Connection) -> rusqlite::Result<Option<ChainFault>> {
     let found: rusqlite::Result<String> =
         connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0));
     match found {
-        Ok(found) if found == "ok" => Ok(None),
-        Ok(found) => Ok(Some(found)),
-        Err(error) if is_damage(&error) => Ok(Some(error.to_string())),
+        Ok(found) if found == "ok" => what_is_missing(connection),
+        Ok(message) => Ok(Some(ChainFault::Storage { message })),
+        Err(error) if is_damage(&error) => Ok(Some(ChainFault::Storage {
+            message: error.to_string(),
+        })),
         Err(error) => Err(error),
     }
+}
+
+/// What keeps the log append-only, and finds events in it. Somebody may have dropped it.
+const GUARDS: [&str; 9] = [
+    "events_delete",
+    "events_id",
+    "events_insert",
+    "events_stream",
+    "events_type",
+    "events_update",
+    "log_head_delete",
+    "log_head_insert",
+    "log_head_update",
+];
+
+fn what_is_missing(connection: &Connection) -> rusqlite::Result<Option<ChainFault>> {
+    let mut statement = connection
+        .prepare("SELECT 1 FROM sqlite_schema WHERE type IN ('index', 'trigger') AND name = ?1")?;
+    for name in GUARDS {
+        if !statement.exists([name])? {
+            return Ok(Some(ChainFault::Unguarded { name }));
+        }
+    }
+    Ok(None)
 }

@@ -3,7 +3,7 @@
 
 use std::sync::PoisonError;
 
-use super::{Answer, Tables, sort_error, table_number};
+use super::{Answer, ROWS_AT_FIRST, Tables, sort_error, table_number};
 use crate::read_model::KeyedRow;
 use crate::wasm::RowSourceError;
 
@@ -30,10 +30,12 @@ impl Tables {
         }
         self.ensure_index(table, index)?;
         let mut reached = after.map(<[u8]>::to_vec);
+        let mut step = ROWS_AT_FIRST;
         loop {
             let from = reached.clone();
-            let wanted = limit - page.rows();
+            let wanted = step.min(limit - page.rows());
             let asked = u32::try_from(wanted).unwrap_or(u32::MAX);
+            step = step.saturating_mul(2);
             let stored = self
                 .reader()
                 .and_then(|reader| {

@@ -494,3 +494,26 @@ fn more_rows_than_a_call_may_carry_are_a_limit() {
         "{scanned:?}"
     );
 }
+
+/// Keys that nothing is under take room, too, until the call is over.
+#[test]
+fn what_a_call_reads_is_bounded() {
+    let mut bench = Bench::new(1 << 10);
+    bench.reopen(1 << 10);
+    bench.tables.call_bytes_max = 1 << 16;
+    let mut asked = 0;
+    let refused = loop {
+        let keys: Vec<Vec<u8>> = (asked..asked + 100).map(key).collect();
+        let mut ends = Vec::new();
+        for key in &keys {
+            ends.push(ends.last().copied().unwrap_or(0) + u32::try_from(key.len()).expect("short"));
+        }
+        match bench.tables.get_many(PLAIN, &keys.concat(), &ends) {
+            Ok(_) => asked += 100,
+            Err(error) => break error,
+        }
+        assert!(asked < 10_000, "it goes on for ever");
+    };
+    assert!(matches!(refused, RowSourceError::TooMuch), "{refused}");
+    assert!(asked > 200);
+}

@@ -98,7 +98,8 @@ async fn a_changed_event_does_not_pass_verification() {
         assert_eq!(folder.verify_chain().await, Err(3), "{change}");
         tool.execute_batch(&format!("UPDATE events SET {back} WHERE position = 3"))
             .unwrap();
-        assert!(folder.verify_chain().await.is_ok());
+        // The events are whole; the triggers are missing.
+        assert_eq!(folder.verify_chain().await, Err(6));
     }
     // A log that lost its end is not appended to.
     tool.execute_batch("DELETE FROM events WHERE position = 5")
@@ -108,6 +109,33 @@ async fn a_changed_event_does_not_pass_verification() {
         error.to_string().replace(&folder.path().display().to_string(), "LOG"),
         @"the event log at LOG ends at position 4, and 5 was seen before"
     );
+}
+
+#[tokio::test]
+async fn a_guard_that_was_dropped_is_missed() {
+    let folder = Folder::new();
+    let log = open(&folder).await;
+    append(&*log, &[event("s", "T", "1")]).await.unwrap();
+    let tool = Connection::open(folder.path()).unwrap();
+    let names = "SELECT group_concat(type || ' ' || name, ',') FROM sqlite_schema
+                 WHERE type IN ('trigger', 'index') AND sql IS NOT NULL
+                     AND tbl_name IN ('events', 'log_head')";
+    let names: String = tool.query_row(names, [], |row| row.get(0)).unwrap();
+    assert_eq!(names.split(',').count(), 9);
+    for name in names.split(',') {
+        let name_of_it = name.split(' ').next_back().unwrap();
+        let sql: String = tool
+            .query_row(
+                "SELECT sql FROM sqlite_schema WHERE name = ?1",
+                [name_of_it],
+                |row| row.get(0),
+            )
+            .unwrap();
+        folder.verify_chain().await.expect("it is whole");
+        tool.execute_batch(&format!("DROP {name}")).unwrap();
+        folder.verify_chain().await.expect_err(name);
+        tool.execute_batch(&sql).unwrap();
+    }
 }
 
 #[tokio::test]
