@@ -233,6 +233,24 @@ fn a_parked_stream_waits_in_order_while_the_rest_goes_on() {
 }
 
 #[test]
+fn what_a_version_meets_while_it_catches_up_is_in_the_way_of_its_promotion_too() {
+    let it = instance(&[note("a", "1")]);
+    let other = crate::scripted::module(&crate::scripted::manifest("notes", "0.9.0"));
+    it.write("other.wasm", other);
+    it.ok(&["deploy", "-q", "other.wasm", "--promote"]);
+    it.ok(&["deploy", "-q", "notes.wasm", "--on-error", "skip"]);
+    append(&it, &[misbehave("b", "fly"), note("c", "2")]);
+    // Its readers are further than the one that comes.
+    it.ok(&["catch-up", "-q", "notes@0.9.0"]);
+    let promoted = it.says(&["promote", "notes@1.0.0"]);
+    assert!(promoted.starts_with("exit 3\n"), "{promoted}");
+    assert!(promoted.contains("misses 1 event"), "{promoted}");
+    assert_eq!(it.version("notes")["version"], "0.9.0");
+    it.ok(&["promote", "-q", "notes@1.0.0", "--accept-dead-letters"]);
+    assert_eq!(it.version("notes")["version"], "1.0.0");
+}
+
+#[test]
 fn a_retry_that_meets_a_limit_fails_and_the_version_goes_on() {
     let it = instance(&[misbehave("a", "outgrows 1"), note("b", "2")]);
     it.ok(&[

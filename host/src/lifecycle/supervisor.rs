@@ -12,7 +12,7 @@ use super::refusal::refused;
 use super::request::{Done, Outcome, Request};
 use super::retire::BehindCatalog;
 use super::state::{Change, Role, State};
-use super::switch::Fenced;
+use super::switch::{Accepted, Fenced};
 use super::worker::{End, Order, Progress, Task, Worker};
 use super::{Host, LifecycleError};
 use crate::catalog::lease::Lease;
@@ -511,8 +511,11 @@ impl Supervisor {
     ) -> Result<Done, LifecycleError> {
         self.check_dead_letters(version, accept_dead_letters)
             .await?;
-        self.switch(version, SwitchKind::Promote, accept_older)
-            .await
+        let accepted = Accepted {
+            older: accept_older,
+            dead_letters: accept_dead_letters,
+        };
+        self.switch(version, SwitchKind::Promote, accepted).await
     }
 
     /// Promotes a version whose deployer asked for it beforehand.

@@ -31,6 +31,15 @@ pub(super) struct Fenced {
     builds: Vec<i64>,
 }
 
+/// What whoever asks for a switch puts up with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Accepted {
+    /// Readers may go back.
+    pub(super) older: bool,
+    /// Events may be missing.
+    pub(super) dead_letters: bool,
+}
+
 impl Fenced {
     /// Whether late readers have had their time.
     pub(super) fn is_over(&self) -> bool {
@@ -59,7 +68,12 @@ impl Supervisor {
             hint: format!("promote the version you want: `retell promote {projection}@VERSION`"),
         })?;
         let to = previous.version.clone();
-        self.switch(&to, SwitchKind::Rollback, accept_older).await
+        // It was live as it is.
+        let accepted = Accepted {
+            older: accept_older,
+            dead_letters: true,
+        };
+        self.switch(&to, SwitchKind::Rollback, accepted).await
     }
 
     /// Makes a version live.
@@ -67,8 +81,9 @@ impl Supervisor {
         &mut self,
         to: &semver::Version,
         kind: SwitchKind,
-        accept_older: bool,
+        accepted: Accepted,
     ) -> Result<Done, LifecycleError> {
+        let accept_older = accepted.older;
         let target = self.record(to).await?;
         // Refused early, before anything waits; the catalog judges again in its transaction.
         let go_live = Change::GoLive {
@@ -95,7 +110,7 @@ impl Supervisor {
         self.catch_up(&target, &coming, accept_older, position)
             .await?;
         let switched = self
-            .switch_fenced(&target, &coming, &displaced, kind, accept_older, &views)
+            .switch_fenced(&target, &coming, &displaced, kind, accepted, &views)
             .await;
         let builds = displaced.iter().filter_map(|it| it.current.as_ref());
         self.fenced = Some(Fenced {
@@ -142,9 +157,10 @@ impl Supervisor {
         coming: &Build,
         displaced: &[VersionRecord],
         kind: SwitchKind,
-        accept_older: bool,
+        accepted: Accepted,
         views: &[ServerViews],
     ) -> Result<Done, LifecycleError> {
+        let accept_older = accepted.older;
         let mut position = 0;
         for version in displaced {
             let going = current(version)?;
@@ -159,6 +175,9 @@ impl Supervisor {
             position = position.max(stands);
         }
         self.catch_up(target, coming, accept_older, position)
+            .await?;
+        // On its way it may have met more.
+        self.check_dead_letters(&target.version, accepted.dead_letters)
             .await?;
         let switch = Switch {
             projection: self.projection(),

@@ -286,16 +286,28 @@ fn judge(error: ReplayError) -> End {
         ReplayError::Load { .. } => End::Failed {
             reason: crate::error_chain(&error),
         },
-        ReplayError::ReadModel(lost) if lost.needs_a_new_build() => {
-            let hint = lost.hint().unwrap_or_default();
-            End::Failed {
-                reason: format!("{}; {hint}", crate::error_chain(lost)),
+        _ => match lost_read_model(&error) {
+            Some(lost) => {
+                let hint = lost.hint().unwrap_or_default();
+                End::Failed {
+                    reason: format!("{}; {hint}", crate::error_chain(lost)),
+                }
             }
-        }
-        _ => End::Trouble {
-            error: Arc::new(error),
+            None => End::Trouble {
+                error: Arc::new(error),
+            },
         },
     }
+}
+
+/// What is wrong with a read model of which nothing can be made any more, wherever that was met.
+fn lost_read_model(error: &ReplayError) -> Option<&ReadModelError> {
+    let met = match error {
+        ReplayError::ReadModel(met) => Some(met),
+        ReplayError::Rows { source } => source.downcast_ref(),
+        _ => None,
+    };
+    met.filter(|it| it.needs_a_new_build())
 }
 
 /// A module that is no good stays so; a catalog that can't be read will be.
@@ -558,6 +570,21 @@ fn provenance(host: &Host, task: &Task) -> Provenance {
 mod tests {
     use super::*;
     use crate::catalog::CatalogError;
+
+    #[test]
+    fn damage_that_is_met_while_the_module_runs_does_not_pass() {
+        let rows = |error| ReplayError::Rows {
+            source: Box::new(error),
+        };
+        let model = || std::path::Path::new("m.db").into();
+        let damaged = ReadModelError::Malformed {
+            model: model(),
+            message: "a page is torn".to_owned(),
+        };
+        assert!(matches!(judge(rows(damaged)), End::Failed { .. }));
+        let locked = ReadModelError::Locked { model: model() };
+        assert!(matches!(judge(rows(locked)), End::Trouble { .. }));
+    }
 
     #[test]
     fn a_catalog_that_is_away_is_waited_for_and_a_module_that_is_gone_is_not() {

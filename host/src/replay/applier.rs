@@ -41,6 +41,7 @@ impl Applier {
     /// fresh instance.
     pub(super) fn apply(&mut self, batch: &EventBatch) -> Result<(), CallError> {
         let events = batch.positions.len();
+        self.tables().make_room();
         let applied = self.call_with_rows(batch).and_then(|changes| {
             self.tables()
                 .merge(&changes, events)

@@ -391,8 +391,10 @@ impl Replay {
             }
         }
         let flush = self.freeze(false)?;
-        self.writer.begin(flush);
-        Ok(())
+        self.writer.begin(flush).map_err(|source| {
+            self.spent = true;
+            ReplayError::Thread { source }
+        })
     }
 
     fn freeze(&mut self, is_last: bool) -> Result<Flush, ReplayError> {

@@ -25,6 +25,8 @@ pub(super) struct Table {
     orders: HashMap<u16, Order>,
     /// Unique values that changed since they were last known from the read model.
     owners: Owners,
+    /// How many of them became nobody's since those were looked for, roughly.
+    released: usize,
     /// Those of them that the writer has in its hands.
     frozen_owners: Owners,
     /// Indexes that the read model has for certain.
@@ -39,6 +41,7 @@ impl Table {
             cache: TableCache::new(Absence::new(from_nothing)),
             orders: HashMap::new(),
             owners: Owners::new(),
+            released: 0,
             frozen_owners: Owners::new(),
             built: Vec::new(),
         }
@@ -135,10 +138,17 @@ impl Table {
         value: UniqueValue,
         owner: Option<Option<Vec<u8>>>,
     ) -> Option<Option<Vec<u8>>> {
+        self.released += usize::from(owner == Some(None));
         match owner {
             Some(owner) => self.owners.insert(value, owner),
             None => self.owners.remove(&value),
         }
+    }
+
+    /// Values of unique indexes that are noted.
+    #[cfg(test)]
+    pub(super) fn owners_noted(&self) -> usize {
+        self.owners.len()
     }
 
     /// Hands the changed rows to the writer.
@@ -146,6 +156,10 @@ impl Table {
         // As long as every row is known here, nobody else knows who holds a value.
         if !self.cache.is_complete() {
             self.frozen_owners = std::mem::take(&mut self.owners);
+        } else if self.released > self.owners.len() / 2 {
+            // And what is not noted is nobody's.
+            self.owners.retain(|_, owner| owner.is_some());
+            self.released = 0;
         }
         self.cache.freeze(flush)
     }

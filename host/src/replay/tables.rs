@@ -22,6 +22,11 @@ use crate::wasm::{ChangeSet, PackedRows, RowSource, RowSourceError};
 /// Rows that are fetched at once, at first; twice as many each time. More than a call may carry can be in
 /// the way then, and no multiple of it.
 const ROWS_AT_FIRST: usize = 64;
+/// Keys of one table that a rehearsal notes; what it asks for beyond that, it is told.
+const NOTED_KEYS_MAX: usize = 16_384;
+const NOTED_KEYS_AT_ONCE: usize = 4_096;
+/// What a row takes in the cache beside its bytes, roughly.
+const SLOT_BYTES: usize = 96;
 
 /// The writer's end of a read model. The module's end reads beside it.
 pub(super) type SharedModel = Arc<Mutex<Box<dyn ReadModel>>>;
@@ -55,9 +60,13 @@ pub(super) struct Tables {
     /// Keys that a rehearsal asked for in vain, by table; none: this is no rehearsal.
     noted: Option<Vec<Vec<Vec<u8>>>>,
     cache_bytes_max: usize,
-    /// Bytes of rows in one answer to the module.
+    /// Bytes of rows in one answer to the module, and of those that are fetched for one call.
     call_bytes_max: usize,
+    /// With so many bytes there is something to forget between two commits, too.
+    room_needed_at: usize,
     events_in_call: usize,
+    /// Keys and rows that were fetched during this call.
+    fetched_bytes: usize,
 }
 
 impl Tables {
@@ -85,7 +94,9 @@ impl Tables {
             journal: Vec::new(),
             cache_bytes_max,
             call_bytes_max,
+            room_needed_at: cache_bytes_max.saturating_add(cache_bytes_max / 4),
             events_in_call: 0,
+            fetched_bytes: 0,
         }
     }
 
@@ -97,6 +108,15 @@ impl Tables {
     /// A call into the module begins, with a batch of so many events.
     pub(super) fn begin_call(&mut self, events: usize) {
         self.events_in_call = events;
+        self.fetched_bytes = 0;
+    }
+
+    /// Forgets what the calls before have read and did not change, if it became too much. Changed rows
+    /// go once they are committed.
+    pub(super) fn make_room(&mut self) {
+        if self.bytes() > self.room_needed_at {
+            self.evict();
+        }
     }
 
     /// The call is a rehearsal if rows may be missing here and are far away: it is told that there
@@ -116,7 +136,12 @@ impl Tables {
                 let mut keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
                 keys.sort_unstable();
                 keys.dedup();
-                self.fetch(table, &keys)?;
+                for keys in keys.chunks(NOTED_KEYS_AT_ONCE) {
+                    // The rest is asked for by the call that counts.
+                    if self.fetched_bytes <= self.call_bytes_max {
+                        self.fetch(table, keys)?;
+                    }
+                }
             }
         }
         Ok(was_one)
@@ -185,16 +210,26 @@ impl Tables {
         for table in &mut self.all {
             table.committed(flush);
         }
-        let bytes: usize = self.all.iter().map(|it| it.cache.bytes()).sum();
-        if bytes <= self.cache_bytes_max {
-            return;
+        if self.bytes() > self.cache_bytes_max {
+            self.evict();
         }
+    }
+
+    fn bytes(&self) -> usize {
+        self.all.iter().map(|it| it.cache.bytes()).sum()
+    }
+
+    fn evict(&mut self) {
+        let bytes = self.bytes();
         // A little more than needed, so that it is not needed again at once; from each its share.
         let goal = self.cache_bytes_max / 8 * 7;
         for table in &mut self.all {
             let share = table.cache.bytes() as u128 * goal as u128 / bytes as u128;
             table.evict(usize::try_from(share).expect("less than a usize before"));
         }
+        // What is left may all be changed: then there is nothing to look for before there is more.
+        let left = self.bytes().max(self.cache_bytes_max);
+        self.room_needed_at = left.saturating_add(self.cache_bytes_max / 4);
     }
 
     /// Takes one change of the current call in a way that it can be taken back, and checks unique
@@ -293,6 +328,7 @@ impl Tables {
         }
         let found = self.reader()?.get_many(table_number(table), &missing)?;
         for (key, row) in missing.iter().zip(found) {
+            self.fetched_bytes += key.len() + row.as_ref().map_or(0, Vec::len) + SLOT_BYTES;
             self.all[table].remember(key, row.as_deref())?;
         }
         Ok(())
@@ -353,8 +389,10 @@ impl RowSource for Tables {
                 answer.push(row.unwrap_or_default())?;
                 continue;
             }
-            if let Some(noted) = &mut self.noted {
-                noted[table].push(key.to_vec());
+            let noted = self.noted.as_mut();
+            let has_room = |noted: &&mut Vec<_>| noted.len() < NOTED_KEYS_MAX;
+            if let Some(noted) = noted.and_then(|it| Some(&mut it[table]).filter(has_room)) {
+                noted.push(key.to_vec());
                 answer.push(&[])?;
                 continue;
             }
@@ -363,8 +401,7 @@ impl RowSource for Tables {
             self.fetch(table, &next).map_err(sort_error)?;
             step *= 2;
             // What was fetched is not forgotten before the call is over.
-            let bytes: usize = self.all.iter().map(|it| it.cache.bytes()).sum();
-            if bytes > self.cache_bytes_max.saturating_add(self.call_bytes_max) {
+            if self.fetched_bytes > self.call_bytes_max {
                 return Err(RowSourceError::TooMuch);
             }
             let row = self.all[table].cache.get(key).flatten();

@@ -78,17 +78,15 @@ impl Writer {
     }
 
     /// Begins a flush on a thread of its own. It may be committed with a later one. None may be
-    /// running.
-    pub(super) fn begin(&mut self, flush: Flush) {
+    /// running. Where there is no thread to be had, the flush is lost.
+    pub(super) fn begin(&mut self, flush: Flush) -> std::io::Result<()> {
         let (model, priority) = (self.model.clone(), self.priority.clone());
         let rewrite_bytes_min = self.rewrite_bytes_min;
         let give_way = move || priority.give_way();
         let run = move || write(&model, flush, rewrite_bytes_min, true, &give_way);
-        let thread = std::thread::Builder::new()
-            .name("retell-writer".to_owned())
-            .spawn(run)
-            .expect("a process that can't start a thread can't go on");
-        self.running = Some(thread);
+        let thread = std::thread::Builder::new().name("retell-writer".to_owned());
+        self.running = Some(thread.spawn(run)?);
+        Ok(())
     }
 
     pub(super) fn is_running(&self) -> bool {

@@ -80,16 +80,10 @@ impl PgReader {
         let first_previous = self.shared.first_previous;
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => {
-                let mut session = Session::open(&self.shared.place.url)?;
-                // The server may be another one by now, or restored.
-                let at = session.run(async |it| last_up_to(it, after, first_previous).await)?;
-                if at.position < after {
-                    return Ok(Read::Short(at.position));
-                }
-                chunk.joined_hash = Some(at.hash);
-                session
-            }
+            None => match self.connect(after, chunk)? {
+                Ok(session) => session,
+                Err(short) => return Ok(short),
+            },
         };
         // Without a filter, positions tell how many events come.
         let rows_max = self.rows_max(chunk);
@@ -118,7 +112,10 @@ impl PgReader {
         }
         let (rows, is_full, surplus_bytes) = (copying.rows, copying.is_full, copying.surplus_bytes);
         if surplus_bytes > SURPLUS_BYTES_MAX {
-            session = Session::open(&self.shared.place.url)?;
+            session = match self.connect(after, chunk)? {
+                Ok(session) => session,
+                Err(short) => return Ok(short),
+            };
         }
         if self.names.overflowed() {
             return Ok(Read::TooManyTypes);
@@ -145,6 +142,22 @@ impl PgReader {
         };
         self.session = Some(session);
         Ok(Read::Done(hash))
+    }
+
+    /// The server may be another one than before, or restored: the chunk says of which log it is.
+    fn connect(
+        &self,
+        after: Position,
+        chunk: &mut EventChunk,
+    ) -> Result<Result<Session, Read>, sqlx::Error> {
+        let mut session = Session::open(&self.shared.place.url)?;
+        let first_previous = self.shared.first_previous;
+        let at = session.run(async |it| last_up_to(it, after, first_previous).await)?;
+        if at.position < after {
+            return Ok(Err(Read::Short(at.position)));
+        }
+        chunk.joined_hash = Some(at.hash);
+        Ok(Ok(session))
     }
 
     /// Rows to ask for, so that a chunk is filled and hardly ever more comes.
