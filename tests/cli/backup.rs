@@ -100,6 +100,26 @@ fn the_folder_may_be_called_by_any_of_its_names() {
     let it = Instance::new();
     it.append(1);
     std::fs::create_dir(it.path("today")).expect("a folder");
+    // Somebody stands in it, and what was killed left something.
+    std::fs::create_dir(it.path("here")).expect("a folder");
+    std::fs::create_dir(it.path("here/.unfinished")).expect("a folder");
+    it.write("here/.unfinished/log.db", "half");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(it.path("here"), private).expect("it is ours");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(it.log(), private).expect("it is ours");
+    let done = it
+        .command(&["--data", "../retell-data", "backup", "-q", "."])
+        .current_dir(it.path("here"))
+        .status();
+    assert!(done.expect("it runs").success());
+    let mode = |path: &str| {
+        let metadata = std::fs::metadata(it.path(path)).expect("it is there");
+        std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777
+    };
+    assert_eq!((mode("here"), mode("here/log.db")), (0o700, 0o600));
+    assert!(!it.path("here/.unfinished").exists());
+    assert_eq!(it.json(&["--data", "here", "check"])["whole_up_to"], 1);
     for folder in ["today/", "./never/", "today/../other"] {
         it.ok(&["backup", "-q", folder]);
         let there = it.json(&["--data", folder, "check"]);

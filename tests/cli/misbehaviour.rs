@@ -350,7 +350,7 @@ fn a_failed_version_may_try_again() {
     insta::assert_snapshot!(it.shows(&["catch-up"]), @r#"
     exit 1
     error: notes@1.0.0 failed: event 2, `Misbehaved`: a note can't fly
-      hint: correct the projection, raise its version and deploy that, or try again with `retell resume`
+      hint: correct the projection, raise its version and deploy that, or try again with `retell resume`; `retell dead-letters NAME` lists events that can't be applied and can be left out
     "#);
     insta::assert_snapshot!(it.shows(&["resume", "notes@1.0.0"]), @r#"
     exit 0
@@ -359,7 +359,7 @@ fn a_failed_version_may_try_again() {
     insta::assert_snapshot!(it.shows(&["catch-up"]), @r#"
     exit 1
     error: notes@1.0.0 failed: event 2, `Misbehaved`: a note can't fly
-      hint: correct the projection, raise its version and deploy that, or try again with `retell resume`
+      hint: correct the projection, raise its version and deploy that, or try again with `retell resume`; `retell dead-letters NAME` lists events that can't be applied and can be left out
     "#);
     // The same file again says that it failed, too.
     insta::assert_snapshot!(it.shows(&["deploy", &file]), @r#"
@@ -394,7 +394,7 @@ fn a_live_version_that_fails_goes_on_answering() {
     insta::assert_snapshot!(it.shows(&["catch-up"]), @r#"
     exit 1
     error: notes@1.0.0 failed: event 3, `Misbehaved`: panicked at brittle/src/lib.rs:52:20: this note is torn
-      hint: correct the projection, raise its version and deploy that, or try again with `retell resume`
+      hint: correct the projection, raise its version and deploy that, or try again with `retell resume`; `retell dead-letters NAME` lists events that can't be applied and can be left out
     "#);
     let rows = it.json(&["query", "notes", "select id from note order by id"]);
     assert_eq!(rows, json!([{ "id": "1" }, { "id": "2" }]));

@@ -305,7 +305,7 @@ fn the_live_version_is_replayed_beside_itself() {
     assert_eq!(count(&it, "ticks"), 3);
     insta::assert_snapshot!(it.shows(&["replay", "ticks@1.0.0", "--until", "2"]), @r#"
     exit 3
-    error: ticks@1.0.0 is live, and a build that stops at 2 would take readers back
+    error: ticks@1.0.0 is live, and a build that stops at 2 would take readers back, or leave them there
       hint: promote another version first: `retell promote ticks@VERSION`
     "#);
     insta::assert_snapshot!(it.shows(&["replay", "ticks@1.0.0", "--no-wait"]), @r#"
@@ -467,4 +467,19 @@ fn names_of_majors() {
     let target = |link: &str| std::fs::canonicalize(links.join(link)).expect("it leads somewhere");
     assert_eq!(target("live.db"), target("v2.db"));
     assert_ne!(target("live.db"), target("v1.db"));
+}
+
+#[test]
+fn what_is_deployed_again_while_it_is_live_is_not_promoted_later() {
+    let it = Instance::new();
+    it.append(3);
+    it.promoted(&["1.0.0", "2.0.0"]);
+    let file = it.ticks("2.0.0");
+    it.ok(&["deploy", "-q", &file, "--promote"]);
+    it.ok(&["deploy", "-q", &file, "--promote", "--no-wait"]);
+    it.ok(&["rollback", "-q", "ticks"]);
+    it.ok(&["catch-up", "-q"]);
+    assert_eq!(it.version("ticks")["version"], "1.0.0");
+    it.ok(&["replay", "-q", "ticks@2.0.0"]);
+    assert_eq!(it.version("ticks")["version"], "1.0.0");
 }

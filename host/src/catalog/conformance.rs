@@ -160,6 +160,13 @@ async fn what_is_ready_is_not_verified_on_the_way(catalog: &impl Catalog) {
         (false, false)
     );
 
+    // Nor is what is live promoted once more later, after others took its place.
+    switch(catalog, "1.0.0", SwitchKind::Promote)
+        .await
+        .expect("it is ready");
+    registered("1.0.0", None).await.expect("it is there");
+    assert!(!version(catalog, "1.0.0").await.promote_when_ready);
+
     registered("1.1.0", Some(true)).await.expect("new");
     assert!(version(catalog, "1.1.0").await.rules.verify);
     for change in [Change::Start, Change::BecomeReady] {

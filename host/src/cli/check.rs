@@ -112,10 +112,13 @@ pub(crate) async fn run(_args: Args, context: &Context) -> anyhow::Result<()> {
     match check.fault {
         None => Ok(()),
         Some(fault) => Err(Failed {
-            message: format!(
-                "the log is whole up to position {}, and then {fault}",
-                thousands(whole as f64)
-            ),
+            message: match &fault {
+                ChainFault::Storage { .. } | ChainFault::Unguarded { .. } => fault.to_string(),
+                _ => format!(
+                    "the log is whole up to position {}, and then {fault}",
+                    thousands(whole as f64)
+                ),
+            },
             hint: Some(hint(&fault, whole, opens)),
         }
         .into()),

@@ -9,6 +9,7 @@ use super::printer::Failed;
 use super::session::{self, explain, one_version, parse_name};
 use crate::catalog::VersionRecord;
 use crate::event::Position;
+use crate::lifecycle::state::State;
 use crate::lifecycle::{self, Done, Host, Request, Scope};
 use crate::log::OpenMode;
 use crate::read_model::journal::JournalEntry;
@@ -156,6 +157,7 @@ async fn decide(
     };
     let mut access = lifecycle::Access::new(host, &version.projection, Scope::Only(Vec::new()));
     let done = access.request(request).await;
+    let works_here = access.is_here();
     access.close().await;
     let (applied, failed) = match done.map_err(explain)? {
         Done::Decided { applied, failed } => (applied, failed),
@@ -180,6 +182,10 @@ async fn decide(
         };
         if failed.is_none() || applied > 0 || remedy == Remedy::Skip {
             context.printer.say(format_args!("{name}: {done}"));
+            if works_here && version.status.state != State::Ready {
+                let printer = context.printer;
+                printer.say(format_args!("go on with it: `retell catch-up {name}`"));
+            }
         }
     }
     match failed {

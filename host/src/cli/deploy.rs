@@ -171,6 +171,13 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
             }
         }
     }
+    if registered == Registered::AlreadyThere && !args.no_wait {
+        let resumed = resume_with_other_rules(&mut access, &host, &module, &args).await;
+        if let Err(error) = resumed {
+            access.close().await;
+            return Err(error);
+        }
+    }
     let watch = Stopwatch::start();
     let mut built = None;
     if args.no_wait {
@@ -216,6 +223,30 @@ pub(crate) async fn run(args: Args, context: &Context) -> anyhow::Result<()> {
     }
     access.close().await;
     report(&host, context, &module, registered, built).await
+}
+
+/// A version that failed goes on where it is deployed again to be run otherwise.
+async fn resume_with_other_rules(
+    access: &mut lifecycle::Access,
+    host: &Host,
+    module: &Module,
+    args: &Args,
+) -> anyhow::Result<()> {
+    let (manifest, rules) = (module.manifest(), args.rules());
+    let versions = host.catalog.versions(&manifest.name).await?;
+    let mut records = versions.iter();
+    let record = records.find(|it| it.version.to_string() == manifest.version);
+    let has_failed = record.filter(|it| matches!(it.status.halt, Halt::Failed { .. }));
+    if let Some(record) = has_failed
+        && (rules.errors.is_some() || rules.limits.is_some())
+    {
+        let version = record.version.clone();
+        access
+            .request(Request::Resume { version })
+            .await
+            .map_err(explain)?;
+    }
+    Ok(())
 }
 
 /// Whether `--until` names another end than the build has that is there.
@@ -392,7 +423,9 @@ fn ended(
             );
             let build = record.current.as_ref();
             let progress = build.and_then(|it| view.progress.get(&it.id));
-            if progress.is_some_and(|it| it.dead_letters > 0) {
+            // What meets a limit is no event's fault, and can't be left out.
+            let is_limit = reason.contains("--limit ");
+            if !is_limit && progress.is_some_and(|it| it.dead_letters > 0) {
                 let leave_out = format!("; to leave the event out: `retell dead-letters {name}`");
                 hint.push_str(&leave_out);
             }

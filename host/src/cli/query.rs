@@ -311,19 +311,27 @@ impl Writer for Tabs<'_> {
     }
 }
 
+/// What went wrong underneath, where that is it.
+fn of_csv(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}
+
 struct Csv<'a> {
     out: csv::Writer<&'a mut dyn Write>,
 }
 
 impl RowSink for Csv<'_> {
     fn columns(&mut self, names: &[String]) -> io::Result<()> {
-        self.out.write_record(names).map_err(io::Error::from)
+        self.out.write_record(names).map_err(of_csv)
     }
 
     fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<ControlFlow<()>> {
         self.out
             .write_record(cells.iter().map(text))
-            .map_err(io::Error::from)?;
+            .map_err(of_csv)?;
         Ok(ControlFlow::Continue(()))
     }
 }

@@ -131,6 +131,13 @@ async fn build_again(args: Again, context: &Context) -> anyhow::Result<()> {
     };
     if args.no_wait {
         access.close().await;
+        if context.printer.json {
+            return context.printer.json(&Reached {
+                projection,
+                version: number.to_string(),
+                position: 0,
+            });
+        }
         context
             .printer
             .say(format_args!("{} is being replayed", version.name()));
@@ -190,7 +197,8 @@ pub(super) fn given_up(version: &VersionRecord, reason: &str) -> anyhow::Error {
     Failed {
         message: format!("the new build of {} failed: {reason}", version.name()),
         hint: Some(format!(
-            "`retell status {}` shows what is there",
+            "`retell status {}` shows what is there. What was decided about single events counts for the \
+             build that met them: `retell deploy FILE --on-error skip` says what a new one does",
             version.projection
         )),
     }
@@ -284,7 +292,11 @@ fn report_failed(failed: &[String]) -> anyhow::Result<()> {
     }
     Err(Failed {
         message: failed.join("\n"),
-        hint: Some("correct the projection, raise its version and deploy that, or try again with `retell resume`".into()),
+        hint: Some(
+            "correct the projection, raise its version and deploy that, or try again with `retell resume`; \
+             `retell dead-letters NAME` lists events that can't be applied and can be left out"
+                .into(),
+        ),
     }
     .into())
 }

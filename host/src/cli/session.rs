@@ -15,6 +15,7 @@ use crate::catalog::{Catalog, CatalogError, Rules, VersionRecord};
 use crate::clock;
 use crate::config::{LogPlace, ReadModelsPlace};
 use crate::lifecycle::names::{self, Name, Unresolved};
+use crate::lifecycle::state::State;
 use crate::lifecycle::{Host, LifecycleError, Places};
 use crate::log::postgres::PgLog;
 use crate::log::sqlite::SqliteLog;
@@ -236,6 +237,16 @@ pub(crate) async fn locate(context: &Context, name: &str) -> anyhow::Result<Loca
         }
         // A switch may have come between the catalog and the file.
         let now = names::resolve(&*catalog, &name).await.map_err(unresolved)?;
+        if now.current == version.current && now.status.state == State::Ready {
+            return Err(Failed {
+                message: format!(
+                    "the read model of {} is gone: there is no {place}",
+                    now.name()
+                ),
+                hint: Some(format!("build it again: `retell replay {}`", now.name())),
+            }
+            .into());
+        }
         if now.current == version.current {
             return Err(Refused {
                 message: format!(

@@ -23,6 +23,8 @@ use crate::read_model::{ReadModelError, ReadModelPlace, ReadModels};
 const LOG_FILE: &str = "log.db";
 /// The folder of read models in a backup.
 const READ_MODELS: &str = "read-models";
+/// What is not finished is in a folder of this name in the one that is there, or beside it.
+const UNFINISHED: &str = ".unfinished";
 /// Deploys and retirements may come between copying read models and the catalog; then what is missing
 /// is copied, too.
 const ROUNDS_MAX: usize = 10;
@@ -67,8 +69,9 @@ pub enum BackupError {
     Restless,
 }
 
-/// Copies the instance whose log is `log_file` into a folder that is absent or empty. The folder has
-/// its name only once everything is in it. Nobody but the process that is told to makes it.
+/// Copies the instance whose log is `log_file` into a folder that is absent or empty. One that was absent
+/// has its name, and one that was empty its log, only once everything is there. Nobody but the process
+/// that is told to makes it.
 pub async fn back_up(
     host: &Arc<Host>,
     log_file: &Path,
@@ -78,33 +81,47 @@ pub async fn back_up(
         folder: folder.to_owned(),
         source,
     };
-    // By its own name, whatever it was called by: `today/`, `.`, or a link to it.
+    // By its own name, whatever it was called by: `today/`, or a link to it.
     let folder = &match folder.canonicalize() {
         Ok(folder) => folder,
         Err(error) if error.kind() == ErrorKind::NotFound => folder.components().collect(),
         Err(error) => return Err(io(error)),
     };
-    match fs::read_dir(folder).map(|mut entries| entries.next()) {
-        Ok(Some(_)) => {
-            return Err(BackupError::NotEmpty {
-                folder: folder.clone(),
-            });
+    // One that is there may be a disk, or where somebody stands: it is filled, and not replaced.
+    let (is_there, unfinished) = match fs::read_dir(folder) {
+        Ok(entries) => {
+            let unfinished = folder.join(UNFINISHED);
+            for entry in entries {
+                if entry.map_err(io)?.path() != unfinished {
+                    return Err(BackupError::NotEmpty {
+                        folder: folder.clone(),
+                    });
+                }
+            }
+            (true, unfinished)
         }
-        Ok(None) => fs::remove_dir(folder).map_err(io)?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => (false, beside(folder)),
         Err(error) => return Err(io(error)),
-    }
-    let unfinished = unfinished(folder);
+    };
     remove(&unfinished).map_err(io)?;
     fs::create_dir_all(&unfinished).map_err(io)?;
     let copied = copy_all(host, log_file, &unfinished).await;
     let named = copied.and_then(|backup| {
         sync_folders(&unfinished).map_err(io)?;
-        fs::rename(&unfinished, folder).map_err(io)?;
-        if let Some(parent) = folder.parent().filter(|it| !it.as_os_str().is_empty()) {
-            File::open(parent)
-                .and_then(|it| it.sync_all())
-                .map_err(io)?;
+        if is_there {
+            move_up(&unfinished, folder).map_err(io)?;
+        } else {
+            fs::rename(&unfinished, folder).map_err(io)?;
+        }
+        for folder in [Some(folder.as_path()), folder.parent()]
+            .into_iter()
+            .flatten()
+        {
+            if !folder.as_os_str().is_empty() {
+                File::open(folder)
+                    .and_then(|it| it.sync_all())
+                    .map_err(io)?;
+            }
         }
         Ok(backup)
     });
@@ -113,6 +130,30 @@ pub async fn back_up(
         let _ = remove(&unfinished);
     }
     named
+}
+
+/// Gives what was copied its place, the log last: without one it is no instance.
+fn move_up(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(from)? {
+        names.push(entry?.file_name());
+    }
+    names.sort_by_key(|name| name == LOG_FILE);
+    for name in names {
+        fs::rename(from.join(&name), to.join(&name))?;
+    }
+    fs::remove_dir(from)
+}
+
+/// As private as what it was copied from.
+fn like(from: &Path, to: &Path) -> Result<(), BackupError> {
+    let permissions = fs::metadata(from).map(|it| it.permissions());
+    permissions
+        .and_then(|it| fs::set_permissions(to, it))
+        .map_err(|source| BackupError::Folder {
+            folder: to.to_owned(),
+            source,
+        })
 }
 
 async fn copy_all(host: &Arc<Host>, log_file: &Path, folder: &Path) -> Result<Backup, BackupError> {
@@ -133,6 +174,7 @@ async fn copy_all(host: &Arc<Host>, log_file: &Path, folder: &Path) -> Result<Ba
         })?;
         let (from, to) = (log_file.to_owned(), log_copy.clone());
         blocking(move || SqliteLog::copy(&from, &to)).await?;
+        like(log_file, &log_copy)?;
         let catalog = SqliteCatalog::open(&log_copy).await?;
         wanted = builds(&catalog).await?;
         catalog.close().await;
@@ -193,9 +235,13 @@ async fn copy_model(
         &build.version,
         build.id,
     ));
-    let copied = blocking(move || SqliteReadModel::copy(&path, &to)).await;
+    let (from, copy) = (path.clone(), to.clone());
+    let copied = blocking(move || SqliteReadModel::copy(&from, &copy)).await;
     match copied {
-        Ok(checkpoint) => Ok(Some(checkpoint.position)),
+        Ok(checkpoint) => {
+            like(&path, &to)?;
+            Ok(Some(checkpoint.position))
+        }
         // Not made yet, or retired meanwhile: the catalog in the copy decides.
         Err(ReadModelError::Missing { .. }) => Ok(None),
         Err(error) => Err(error.into()),
@@ -289,9 +335,9 @@ fn sync_folders(folder: &Path) -> std::io::Result<()> {
 }
 
 /// The name of a backup that is not finished.
-fn unfinished(folder: &Path) -> PathBuf {
+fn beside(folder: &Path) -> PathBuf {
     let mut name = folder.as_os_str().to_owned();
-    name.push(".unfinished");
+    name.push(UNFINISHED);
     name.into()
 }
 

@@ -19,7 +19,10 @@ pub(super) fn refused(error: CatalogError) -> LifecycleError {
                 }
                 Refusal::FailedEarly => format!("see why: `retell status {name}`"),
                 Refusal::NotReady(_) => {
-                    format!("watch it get ready: `retell status {projection} --watch`")
+                    format!(
+                        "watch it get ready: `retell status {projection} --watch`; where no host serves, \
+                         `retell catch-up {name}` works on it"
+                    )
                 }
                 Refusal::AlreadyLive => format!("`retell status {projection}` shows all versions"),
                 Refusal::Halted => format!(

@@ -95,7 +95,8 @@ impl Supervisor {
         if let (Some(until), Role::Live) = (until, record.status.role) {
             return Err(LifecycleError::Refused {
                 message: format!(
-                    "{} is live, and a build that stops at {until} would take readers back",
+                    "{} is live, and a build that stops at {until} would take readers back, or leave \
+                     them there",
                     record.name()
                 ),
                 hint: format!(

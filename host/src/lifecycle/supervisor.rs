@@ -333,13 +333,9 @@ impl Supervisor {
                 if !self.gives_up {
                     tracing::warn!("{} failed: {reason}", version.name());
                 }
-                self.change(
-                    &version.version,
-                    Change::Fail {
-                        reason: reason.clone(),
-                    },
-                )
-                .await
+                // Who met it does not know the name.
+                let reason = reason.replace("NAME@VERSION", &version.name());
+                self.change(&version.version, Change::Fail { reason }).await
             }
             Some(End::Trouble { error }) => {
                 self.workers.remove(&build.id);

@@ -74,6 +74,7 @@ async fn switch_once(catalog: &PgCatalog, switch: &Switch<'_>) -> Result<()> {
     }
     if let Some(live) = &live {
         change_status(&mut transaction, projection, live, &Change::BeDisplaced).await?;
+        set_promote(&mut transaction, projection, live, false).await?;
     }
     change_status(&mut transaction, projection, &to, &go_live).await?;
     set_promote(&mut transaction, projection, &to, false).await?;

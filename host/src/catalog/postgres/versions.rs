@@ -101,14 +101,16 @@ pub(super) async fn module_bytes(catalog: &PgCatalog, digest: &str) -> Result<Op
 pub(super) async fn register(catalog: &PgCatalog, new: NewVersion<'_>) -> Result<Registered> {
     let (projection, version) = (&new.module.manifest.name, &new.module.manifest.version);
     let mut transaction = catalog.begin().await?;
-    let there: Option<(String, String, bool)> = sqlx::query_as(
-        "SELECT digest, state, verify FROM retell.versions WHERE projection = $1 AND version = $2",
+    let there: Option<(String, String, bool, bool)> = sqlx::query_as(
+        "SELECT digest, state, verify, role = 'live' FROM retell.versions
+         WHERE projection = $1 AND version = $2",
     )
     .bind(projection)
     .bind(version)
     .fetch_optional(&mut *transaction)
     .await
     .map_err(doing("look for the version"))?;
+    let is_live = there.as_ref().is_some_and(|it| it.3);
     let registered = match there {
         Some((digest, ..)) if digest != new.module.digest => {
             return Err(CatalogError::OtherModule {
@@ -117,7 +119,7 @@ pub(super) async fn register(catalog: &PgCatalog, new: NewVersion<'_>) -> Result
                 digest,
             });
         }
-        Some((_, state, false))
+        Some((_, state, false, _))
             if state == State::Ready.word() && new.rules.verify == Some(true) =>
         {
             return Err(CatalogError::Unverified {
@@ -125,7 +127,7 @@ pub(super) async fn register(catalog: &PgCatalog, new: NewVersion<'_>) -> Result
                 version: version.clone(),
             });
         }
-        Some((_, state, _)) if state != State::Retired.word() => Registered::AlreadyThere,
+        Some((_, state, ..)) if state != State::Retired.word() => Registered::AlreadyThere,
         Some(_) => {
             change_status(&mut transaction, projection, version, &Change::Revive).await?;
             Registered::Revived
@@ -148,7 +150,8 @@ pub(super) async fn register(catalog: &PgCatalog, new: NewVersion<'_>) -> Result
         .await?;
     }
     set_rules(&mut transaction, projection, version, &new.rules).await?;
-    if new.promote_when_ready {
+    // What is live already is not to be made live later, when somebody may have gone back from it.
+    if new.promote_when_ready && !is_live {
         set_promote(&mut transaction, projection, version, true).await?;
     }
     transaction

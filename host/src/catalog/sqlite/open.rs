@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, Transaction};
@@ -102,6 +103,22 @@ impl SqliteCatalog {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(limits::LOG_BUSY_TIMEOUT);
+        match Self::connect_with(path, options).await {
+            Err(CatalogError::Storage { source, .. }) if is_write_refused(&source) => {
+                // To look at, it is good enough. Where there is no WAL, nobody writes.
+                let mut wal = path.as_os_str().to_owned();
+                wal.push("-wal");
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .read_only(true)
+                    .immutable(!Path::new(&wal).exists());
+                Self::connect_with(path, options).await
+            }
+            connected => connected,
+        }
+    }
+
+    async fn connect_with(path: &Path, options: SqliteConnectOptions) -> Result<Self> {
         let pool = SqlitePoolOptions::new()
             .max_connections(2)
             // Without these, sqlx has no task that looks for idle connections. That task counts them
@@ -126,4 +143,11 @@ impl SqliteCatalog {
             .await
             .map_err(doing("begin a change"))
     }
+}
+
+/// Whether the disk, or its owner, does not let this process write (`SQLITE_READONLY`, `SQLITE_CANTOPEN`).
+fn is_write_refused(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    let code: Option<i32> = code.and_then(|it| it.parse().ok());
+    code.is_some_and(|code| matches!(code & 0xff, 8 | 14))
 }

@@ -53,6 +53,7 @@ pub(super) async fn switch(catalog: &SqliteCatalog, switch: Switch<'_>) -> Resul
     }
     if let Some(live) = &live {
         change_status(&mut transaction, projection, live, &Change::BeDisplaced).await?;
+        set_promote(&mut transaction, projection, live, false).await?;
     }
     change_status(&mut transaction, projection, &to, &go_live).await?;
     set_promote(&mut transaction, projection, &to, false).await?;

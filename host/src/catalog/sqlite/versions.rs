@@ -98,14 +98,16 @@ pub(super) async fn module_bytes(catalog: &SqliteCatalog, digest: &str) -> Resul
 pub(super) async fn register(catalog: &SqliteCatalog, new: NewVersion<'_>) -> Result<Registered> {
     let (projection, version) = (&new.module.manifest.name, &new.module.manifest.version);
     let mut transaction = catalog.begin().await?;
-    let there: Option<(String, String, bool)> = sqlx::query_as(
-        "SELECT digest, state, verify FROM versions WHERE projection = ? AND version = ?",
+    let there: Option<(String, String, bool, bool)> = sqlx::query_as(
+        "SELECT digest, state, verify, role = 'live' FROM versions
+         WHERE projection = ? AND version = ?",
     )
     .bind(projection)
     .bind(version)
     .fetch_optional(&mut *transaction)
     .await
     .map_err(doing("look for the version"))?;
+    let is_live = there.as_ref().is_some_and(|it| it.3);
     let registered = match there {
         Some((digest, ..)) if digest != new.module.digest => {
             return Err(CatalogError::OtherModule {
@@ -114,7 +116,7 @@ pub(super) async fn register(catalog: &SqliteCatalog, new: NewVersion<'_>) -> Re
                 digest,
             });
         }
-        Some((_, state, false))
+        Some((_, state, false, _))
             if state == State::Ready.word() && new.rules.verify == Some(true) =>
         {
             return Err(CatalogError::Unverified {
@@ -122,7 +124,7 @@ pub(super) async fn register(catalog: &SqliteCatalog, new: NewVersion<'_>) -> Re
                 version: version.clone(),
             });
         }
-        Some((_, state, _)) if state != State::Retired.word() => Registered::AlreadyThere,
+        Some((_, state, ..)) if state != State::Retired.word() => Registered::AlreadyThere,
         Some(_) => {
             change_status(&mut transaction, projection, version, &Change::Revive).await?;
             Registered::Revived
@@ -145,7 +147,8 @@ pub(super) async fn register(catalog: &SqliteCatalog, new: NewVersion<'_>) -> Re
         .await?;
     }
     set_rules(&mut transaction, projection, version, &new.rules).await?;
-    if new.promote_when_ready {
+    // What is live already is not to be made live later, when somebody may have gone back from it.
+    if new.promote_when_ready && !is_live {
         set_promote(&mut transaction, projection, version, true).await?;
     }
     transaction
