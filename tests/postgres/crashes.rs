@@ -224,6 +224,12 @@ fn a_schema_that_was_dropped_by_hand_is_missed_and_built_again() {
     assert_eq!(seen, "2");
 }
 
+fn append_one(it: &Instance, data: &str) {
+    it.ok(&[
+        "append", "-q", "--stream", "s", "--type", "T", "--data", data,
+    ]);
+}
+
 /// A host that is at the head has no session to read with: the one that it opens for what comes next may
 /// lead to another log.
 #[test]
@@ -231,11 +237,7 @@ fn a_log_that_went_another_way_behind_a_running_host_is_noticed() {
     let url = cluster().new_database();
     let database = database_of(&url);
     let it = Instance::initialised(Where::Server(url.clone()), Where::Files);
-    let append = |data: &str| {
-        it.ok(&[
-            "append", "-q", "--stream", "s", "--type", "T", "--data", data,
-        ]);
-    };
+    let append = |data: &str| append_one(&it, data);
     append("1");
     let file = it.scripted(&manifest("ticks", "1.0.0"));
     it.ok(&["deploy", "-q", &file, "--promote"]);
@@ -272,11 +274,7 @@ fn a_log_that_was_restored_and_went_another_way_is_noticed() {
     let url = cluster().new_database();
     let database = database_of(&url);
     let it = Instance::initialised(Where::Server(url.clone()), Where::Files);
-    let append = |data: &str| {
-        it.ok(&[
-            "append", "-q", "--stream", "s", "--type", "T", "--data", data,
-        ]);
-    };
+    let append = |data: &str| append_one(&it, data);
     append("1");
     let file = it.scripted(&manifest("ticks", "1.0.0"));
     it.ok(&["deploy", "-q", &file, "--promote"]);

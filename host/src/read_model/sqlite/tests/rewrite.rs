@@ -29,12 +29,18 @@ fn rewritable(folder: &Folder) -> (Box<dyn ReadModel>, Manifest, Entry) {
     (model, manifest, visit)
 }
 
-fn rewrite(
+fn rewrite(model: &mut dyn ReadModel, entry: &Entry, fresh: bool) -> Result<(), ReadModelError> {
+    assert!(model.is_to_be_rewritten(1 << 20)?);
+    let checkpoint = at(model.checkpoint().position + 1);
+    rewrite_to(model, checkpoint, entry, fresh)
+}
+
+fn rewrite_to(
     model: &mut dyn ReadModel,
+    checkpoint: Checkpoint,
     (key, row): &Entry,
     fresh: bool,
 ) -> Result<(), ReadModelError> {
-    assert!(model.is_to_be_rewritten(1 << 20)?);
     let change = RowChange {
         table: 0,
         key,
@@ -44,7 +50,7 @@ fn rewrite(
     model.rewrite(Flush {
         tables: vec![(0, Box::new([change].into_iter()))],
         journal: &[],
-        checkpoint: at(model.checkpoint().position + 1),
+        checkpoint,
         bytes: 0,
         is_last: false,
         may_wait: false,
@@ -599,31 +605,10 @@ fn rows_in_no_order_are_not_laid_out() {
 fn rows_before_the_first_checkpoint_are_kept() {
     let folder = Folder::new();
     let (mut model, _, visit) = rewritable(&folder);
-    let mut flush_at = |position, (key, row): &Entry, fresh| {
-        let change = RowChange {
-            table: 0,
-            key,
-            row: Some(row),
-            fresh,
-        };
-        model.rewrite(Flush {
-            tables: vec![(0, Box::new([change].into_iter()))],
-            journal: &[],
-            checkpoint: if position == 0 {
-                Checkpoint::START
-            } else {
-                at(position)
-            },
-            bytes: 1,
-            is_last: false,
-            may_wait: false,
-            events_per_s: 0.0,
-        })
-    };
-    flush_at(0, &visit, true).expect("rewrites");
+    rewrite_to(&mut *model, Checkpoint::START, &visit, true).expect("rewrites");
     let later = [Value::Timestamp(6), Value::Null];
     let later = (encode_key(&later[..1]), encode_row(&later));
-    flush_at(1, &later, true).expect("rewrites");
+    rewrite(&mut *model, &later, true).expect("rewrites");
     let mut reader = model.reader().expect("a reader opens");
     let found = reader.get_many(0, &[&visit.0, &later.0]).expect("reads");
     assert_eq!(found, [Some(visit.1), Some(later.1)]);
