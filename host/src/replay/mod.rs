@@ -111,8 +111,6 @@ pub struct Replay {
     spent: bool,
     since_flush: Stopwatch,
     rate: Rate,
-    /// Everything that there was is applied.
-    rested: bool,
     settings: Settings,
 }
 
@@ -186,7 +184,6 @@ impl Replay {
             spent: false,
             since_flush: Stopwatch::start(),
             rate: Rate::new(applied.position),
-            rested: false,
             settings,
         })
     }
@@ -214,9 +211,7 @@ impl Replay {
         if self.applied.position >= up_to {
             return Ok(());
         }
-        if std::mem::take(&mut self.rested) {
-            self.rate.resumed(self.applied.position);
-        }
+        self.rate.goes_on(self.applied.position);
         let priority = &self.feed.shared().priority;
         if !self.is_ready {
             priority.give_way();
@@ -233,7 +228,6 @@ impl Replay {
         crash_point::reach(CrashPoint::BatchApplied);
         if self.applied.position >= up_to {
             self.subscription = None;
-            self.rested = true;
         }
         self.rate.reached(self.applied.position);
         self.flush_if_due()

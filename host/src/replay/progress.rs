@@ -31,9 +31,16 @@ impl Rate {
         self.note(self.watch.elapsed(), position);
     }
 
-    /// Goes on after a rest, which counts for nothing.
-    pub fn resumed(&mut self, position: Position) {
-        self.samples = VecDeque::from([(self.watch.elapsed(), position)]);
+    /// Goes on from a position. A rest that was long counts for nothing.
+    pub fn goes_on(&mut self, position: Position) {
+        self.go_on(self.watch.elapsed(), position);
+    }
+
+    fn go_on(&mut self, now: Duration, position: Position) {
+        let newest = self.samples.back();
+        if newest.is_none_or(|it| now.saturating_sub(it.0) > WINDOW) {
+            self.samples = VecDeque::from([(now, position)]);
+        }
     }
 
     fn note(&mut self, now: Duration, position: Position) {
@@ -112,16 +119,16 @@ mod tests {
     }
 
     #[test]
-    fn a_rest_counts_for_nothing() {
+    fn a_long_rest_counts_for_nothing_and_a_short_one_for_what_it_is() {
         let mut rate = Rate::new(0);
         for second in 1..=3 {
+            rate.go_on(Duration::from_secs(second), (second - 1) * 1_000);
             rate.note(Duration::from_secs(second), second * 1_000);
         }
         assert!((rate.events_per_s() - 1_000.0).abs() < 1.0);
-        rate.watch = Stopwatch::start();
-        rate.resumed(3_000);
-        let (began, _) = rate.samples[0];
-        rate.note(began + Duration::from_millis(500), 53_000);
+        let hour = Duration::from_secs(3_600);
+        rate.go_on(hour, 3_000);
+        rate.note(hour + Duration::from_millis(500), 53_000);
         assert!((rate.events_per_s() - 100_000.0).abs() < 1.0);
     }
 }
