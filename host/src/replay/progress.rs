@@ -126,7 +126,7 @@ mod tests {
             rate.note(Duration::from_secs(second), second * 1_000);
         }
         assert!((rate.events_per_s() - 1_000.0).abs() < 1.0);
-        let hour = Duration::from_secs(3_600);
+        let hour = Duration::from_hours(1);
         rate.go_on(hour, 3_000);
         rate.note(hour + Duration::from_millis(500), 53_000);
         assert!((rate.events_per_s() - 100_000.0).abs() < 1.0);
