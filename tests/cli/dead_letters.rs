@@ -233,6 +233,17 @@ fn a_parked_stream_waits_in_order_while_the_rest_goes_on() {
 }
 
 #[test]
+fn a_version_that_stopped_goes_on_when_it_is_deployed_with_other_rules() {
+    let it = instance(&[note("a", "1"), misbehave("b", "fly"), note("c", "2")]);
+    let stopped = it.says(&["deploy", "-q", "notes.wasm"]);
+    assert!(stopped.starts_with("exit 1\n"), "{stopped}");
+    let again = it.says(&["deploy", "-q", "notes.wasm"]);
+    assert!(again.starts_with("exit 1\n"), "nothing changed: {again}");
+    it.ok(&["deploy", "-q", "notes.wasm", "--on-error", "skip"]);
+    assert_eq!(notes(&it), "1:1 2:1");
+}
+
+#[test]
 fn what_a_version_meets_while_it_catches_up_is_in_the_way_of_its_promotion_too() {
     let it = instance(&[note("a", "1")]);
     let other = crate::scripted::module(&crate::scripted::manifest("notes", "0.9.0"));

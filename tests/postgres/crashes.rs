@@ -230,17 +230,23 @@ fn append_one(it: &Instance, data: &str) {
     ]);
 }
 
+/// A log in a database, and files of a version that is live.
+fn with_ticks_of_one_event(log: &str) -> Instance {
+    let it = Instance::initialised(Where::Server(log.to_owned()), Where::Files);
+    append_one(&it, "1");
+    let file = it.scripted(&manifest("ticks", "1.0.0"));
+    it.ok(&["deploy", "-q", &file, "--promote"]);
+    it
+}
+
 /// A host that is at the head has no session to read with: the one that it opens for what comes next may
 /// lead to another log.
 #[test]
 fn a_log_that_went_another_way_behind_a_running_host_is_noticed() {
     let url = cluster().new_database();
     let database = database_of(&url);
-    let it = Instance::initialised(Where::Server(url.clone()), Where::Files);
+    let it = with_ticks_of_one_event(&url);
     let append = |data: &str| append_one(&it, data);
-    append("1");
-    let file = it.scripted(&manifest("ticks", "1.0.0"));
-    it.ok(&["deploy", "-q", &file, "--promote"]);
     let psql = |sql: &str| cluster().psql("postgres", sql);
     psql(&format!(
         "CREATE DATABASE {database}_backup TEMPLATE {database}"
@@ -273,11 +279,8 @@ fn a_log_that_went_another_way_behind_a_running_host_is_noticed() {
 fn a_log_that_was_restored_and_went_another_way_is_noticed() {
     let url = cluster().new_database();
     let database = database_of(&url);
-    let it = Instance::initialised(Where::Server(url.clone()), Where::Files);
+    let it = with_ticks_of_one_event(&url);
     let append = |data: &str| append_one(&it, data);
-    append("1");
-    let file = it.scripted(&manifest("ticks", "1.0.0"));
-    it.ok(&["deploy", "-q", &file, "--promote"]);
     let backup = format!("{database}_backup");
     let disconnect = || {
         cluster().psql(
