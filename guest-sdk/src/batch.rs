@@ -81,6 +81,16 @@ impl From<Column> for Cells {
 const OTHER_TYPE: &str = "the host sends the types that the manifest asks for";
 
 impl Cells {
+    /// How many events there are of the shape.
+    pub(crate) fn len(&self) -> usize {
+        match &self.values {
+            CellValues::Booleans(values) => values.len(),
+            CellValues::Integers(values) => values.len(),
+            CellValues::Reals(values) => values.len(),
+            CellValues::Texts(texts) => texts.ends.len(),
+        }
+    }
+
     pub(crate) fn missing(&self, row: usize) -> bool {
         self.present.as_ref().is_some_and(|bits| !bit(bits, row))
     }
@@ -96,11 +106,15 @@ impl Cells {
         values[row] != 0
     }
 
-    pub(crate) fn integer(&self, row: usize) -> i64 {
+    pub(crate) fn integers(&self) -> &[i64] {
         let CellValues::Integers(values) = &self.values else {
             panic!("{OTHER_TYPE}")
         };
-        values[row]
+        values
+    }
+
+    pub(crate) fn integer(&self, row: usize) -> i64 {
+        self.integers()[row]
     }
 
     pub(crate) fn real(&self, row: usize) -> f64 {

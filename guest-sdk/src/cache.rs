@@ -36,8 +36,9 @@ pub(crate) struct Cache<T> {
     log: ChangeSet,
     /// Entries whose rows are still to be fetched.
     wanted: Vec<u32>,
-    /// By event: the entry whose key it probably asks for, or none. Empty if nothing is known.
-    hinted: Vec<u32>,
+    /// By shape and row of its block: the entry whose key the event probably asks for, or none.
+    /// Empty if nothing is known.
+    hinted: Vec<Vec<u32>>,
 }
 
 struct Entry<T> {
@@ -54,6 +55,16 @@ impl<T> Entry<T> {
     fn key<'k>(&self, keys: &'k [u8]) -> &'k [u8] {
         &keys[self.key_start as usize..self.key_end as usize]
     }
+}
+
+/// An event of the batch.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct At {
+    /// Which one of the batch.
+    pub(crate) event: u32,
+    pub(crate) shape: usize,
+    /// In the block of its shape.
+    pub(crate) row: usize,
 }
 
 /// The place of an entry, good as long as the cache.
@@ -89,24 +100,17 @@ impl<T: Table> Cache<T> {
         self.entries[place.0].row = row;
     }
 
-    /// Finds the entry of a key that an event asks for, or makes one with what `row` says.
+    /// The entry that is probably the one the event asks for, if it is and has its row.
     #[inline]
-    pub(crate) fn find_or_insert(
-        &mut self,
-        event: u32,
-        key: &[u8],
-        row: impl FnOnce() -> Option<T>,
-    ) -> Place {
-        if let Some(&at) = self.hinted.get(event as usize)
-            && at != NO_ENTRY
-            && same_bytes(self.key(at), key)
-        {
-            return Place(at as usize);
-        }
-        self.find_or_make(key, row)
+    pub(crate) fn hinted(&self, event: At, key: T::Key<'_>) -> Option<Place> {
+        let at = *self.hinted.get(event.shape)?.get(event.row)? as usize;
+        // An event that names no key has the number of no entry.
+        let row = self.entries.get(at)?.row.as_ref()?;
+        row.has_key(key).then_some(Place(at))
     }
 
-    fn find_or_make(&mut self, key: &[u8], row: impl FnOnce() -> Option<T>) -> Place {
+    /// Finds the entry of a key, or makes one with what `row` says.
+    pub(crate) fn find_or_insert(&mut self, key: &[u8], row: impl FnOnce() -> Option<T>) -> Place {
         let hash = hash_bytes(key);
         if let Some(place) = self.find_hashed(hash, key) {
             return place;
@@ -172,8 +176,8 @@ pub(crate) trait AnyCache: Any {
     /// Makes an entry for the key, to be filled by [`fetch_wanted`](Self::fetch_wanted); says which.
     fn want(&mut self, key: &[u8]) -> u32;
 
-    /// Takes note, by event, of the entry whose key it probably asks for.
-    fn hint(&mut self, entries: Vec<u32>);
+    /// Takes note, by shape and row, of the entries whose keys events probably ask for.
+    fn hint(&mut self, entries: Vec<Vec<u32>>);
 
     /// Fills the entries that were made for it, with few calls.
     fn fetch_wanted(&mut self, host: &mut dyn Host);
@@ -185,7 +189,7 @@ pub(crate) trait AnyCache: Any {
 impl<T: Table> AnyCache for Cache<T> {
     fn want(&mut self, key: &[u8]) -> u32 {
         let known = self.entries.len();
-        let Place(place) = self.find_or_make(key, || None);
+        let Place(place) = self.find_or_insert(key, || None);
         let number = u32::try_from(place).expect("checked when it was inserted");
         if place == known {
             self.wanted.push(number);
@@ -193,7 +197,7 @@ impl<T: Table> AnyCache for Cache<T> {
         number
     }
 
-    fn hint(&mut self, entries: Vec<u32>) {
+    fn hint(&mut self, entries: Vec<Vec<u32>>) {
         self.hinted = entries;
     }
 

@@ -1,10 +1,9 @@
 //! The read model as a projection sees it.
 
-use std::any::{Any, TypeId};
-
-use crate::cache::{AnyCache, Cache, Place};
+use crate::cache::{AnyCache, At, Cache, Place};
 use crate::changes::{ChangeSet, PackedRows, end};
 use crate::error::{Error, Result};
+use crate::slots::Slots;
 use crate::table::{Index, Prefix, Table, check_key_length};
 
 /// Rows that a scan asks the host for at a time.
@@ -59,26 +58,21 @@ pub enum Level {
 /// ```
 pub struct Db<'h> {
     host: &'h mut dyn Host,
-    tables: Vec<TableSlot>,
-    /// The event that is being applied: which one of the batch.
-    event: u32,
+    tables: Slots,
+    /// The event that is being applied.
+    at: At,
     /// The key at hand; kept for its memory.
     key: Vec<u8>,
     /// Why a row that was changed in place is none: the event fails, even if the function went on.
     spoiled: Option<Error>,
 }
 
-struct TableSlot {
-    row_type: TypeId,
-    cache: Box<dyn AnyCache>,
-}
-
 impl Db<'_> {
     /// The row with this key.
     pub fn get<T: Table>(&mut self, key: T::Key<'_>) -> Result<Option<&T>> {
-        let event = self.event;
+        let at = self.at;
         let (cache, mut rest) = self.cache::<T>()?;
-        let place = rest.load(cache, event, key)?;
+        let place = rest.load(cache, at, key)?;
         Ok(cache.row(place))
     }
 
@@ -91,13 +85,13 @@ impl Db<'_> {
     pub fn put<T: Table>(&mut self, mut row: T) -> Result<()> {
         row.normalize();
         row.check()?;
-        let event = self.event;
+        let at = self.at;
         let (cache, rest) = self.cache::<T>()?;
         rest.key.clear();
         row.push_own_key(rest.key);
-        let place = cache.find_or_insert(event, rest.key, || None);
+        let place = cache.find_or_insert(rest.key, || None);
         cache.set(place, Some(row));
-        cache.changed(place, event);
+        cache.changed(place, at.event);
         Ok(())
     }
 
@@ -119,15 +113,15 @@ impl Db<'_> {
         key: T::Key<'_>,
         change: impl FnOnce(&mut T) -> Result<()>,
     ) -> Result<bool> {
-        let event = self.event;
+        let at = self.at;
         let (cache, mut rest) = self.cache::<T>()?;
-        let place = rest.load(cache, event, key)?;
+        let place = rest.load(cache, at, key)?;
         let Some(row) = cache.row_mut(place) else {
             return Ok(false);
         };
         let changed = change(row).and_then(|()| check_changed(row, key));
         if changed.is_ok() {
-            cache.changed(place, event);
+            cache.changed(place, at.event);
         }
         self.unless_spoiled(changed)?;
         Ok(true)
@@ -154,26 +148,26 @@ impl Db<'_> {
         insert: impl FnOnce() -> T,
         change: impl FnOnce(&mut T),
     ) -> Result<()> {
-        let event = self.event;
+        let at = self.at;
         let (cache, mut rest) = self.cache::<T>()?;
-        let place = rest.load(cache, event, key)?;
+        let place = rest.load(cache, at, key)?;
         let row = cache.row_mut(place).get_or_insert_with(insert);
         change(row);
         let changed = check_changed(row, key);
         if changed.is_ok() {
-            cache.changed(place, event);
+            cache.changed(place, at.event);
         }
         self.unless_spoiled(changed)
     }
 
     /// Deletes the row with this key, if there is one. Nothing is read.
     pub fn delete<T: Table>(&mut self, key: T::Key<'_>) -> Result<()> {
-        let event = self.event;
+        let at = self.at;
         let (cache, mut rest) = self.cache::<T>()?;
         rest.encode::<T>(key)?;
-        let place = cache.find_or_insert(event, rest.key, || None);
+        let place = cache.find_or_insert(rest.key, || None);
         cache.set(place, None);
-        cache.changed(place, event);
+        cache.changed(place, at.event);
         Ok(())
     }
 
@@ -238,7 +232,7 @@ impl Db<'_> {
     ) -> Result<usize> {
         let rows = self.scan(index, prefix)?;
         let count = rows.len();
-        let event = self.event;
+        let at = self.at;
         let (cache, rest) = self.cache::<T>()?;
         let mut key_after = Vec::new();
         for mut row in rows {
@@ -252,9 +246,9 @@ impl Db<'_> {
             if key_after != *rest.key {
                 return Err(key_changed::<T>());
             }
-            let place = cache.find_or_insert(event, rest.key, || None);
+            let place = cache.find_or_insert(rest.key, || None);
             cache.set(place, Some(row));
-            cache.changed(place, event);
+            cache.changed(place, at.event);
         }
         Ok(count)
     }
@@ -273,26 +267,14 @@ impl Db<'_> {
     }
 
     fn cache<T: Table>(&mut self) -> Result<(&mut Cache<T>, Rest<'_>)> {
-        let row_type = TypeId::of::<T>();
-        let Some(slot) = self
-            .tables
-            .iter_mut()
-            .find(|slot| slot.row_type == row_type)
-        else {
-            return Err(Error::new(format!(
-                "table `{}` is not one of this projection: add it to `tables(...)`",
-                T::NAME
-            )));
-        };
-        let cache: &mut dyn Any = &mut *slot.cache;
-        let cache = cache
-            .downcast_mut()
-            .expect("a slot holds the cache of its row type");
         let rest = Rest {
             host: &mut *self.host,
             key: &mut self.key,
         };
-        Ok((cache, rest))
+        match self.tables.of::<T>() {
+            Some(cache) => Ok((cache, rest)),
+            None => Err(not_a_table::<T>()),
+        }
     }
 }
 
@@ -304,16 +286,20 @@ struct Rest<'a> {
 
 impl Rest<'_> {
     /// Fetches the row unless the batch has touched it already.
-    fn load<T: Table>(
-        &mut self,
-        cache: &mut Cache<T>,
-        event: u32,
-        key: T::Key<'_>,
-    ) -> Result<Place> {
+    #[inline]
+    fn load<T: Table>(&mut self, cache: &mut Cache<T>, at: At, key: T::Key<'_>) -> Result<Place> {
+        match cache.hinted(at, key) {
+            Some(place) => Ok(place),
+            None => self.find_or_fetch(cache, key),
+        }
+    }
+
+    #[inline(never)]
+    fn find_or_fetch<T: Table>(&mut self, cache: &mut Cache<T>, key: T::Key<'_>) -> Result<Place> {
         self.encode::<T>(key)?;
         let (table, host) = (cache.table, &mut *self.host);
         let key = &*self.key;
-        Ok(cache.find_or_insert(event, key, || {
+        Ok(cache.find_or_insert(key, || {
             let packed = host.get_many(table, key, &[end(key)]);
             let row = packed.iter().next().filter(|row| !row.is_empty());
             row.map(read_row::<T>)
@@ -347,6 +333,14 @@ fn key_changed<T: Table>() -> Error {
     ))
 }
 
+#[cold]
+fn not_a_table<T: Table>() -> Error {
+    Error::new(format!(
+        "table `{}` is not one of this projection: add it to `tables(...)`",
+        T::NAME
+    ))
+}
+
 fn in_table<T: Table>(error: retell_contract::ValueError) -> Error {
     Error::from(error).context(format_args!("table `{}`", T::NAME))
 }
@@ -364,19 +358,14 @@ pub(crate) fn read_row<T: Table>(bytes: &[u8]) -> T {
 
 /// The tables of a projection, in the order of its manifest.
 pub struct Tables<'d> {
-    slots: &'d mut Vec<TableSlot>,
+    slots: &'d mut Slots,
     /// How many events the batch has.
     events: usize,
 }
 
 impl Tables<'_> {
-    #[allow(clippy::missing_panics_doc, reason = "the manifest limits the tables")]
     pub fn add<T: Table>(&mut self) {
-        let number = u16::try_from(self.slots.len()).expect("there are at most 64 tables");
-        self.slots.push(TableSlot {
-            row_type: TypeId::of::<T>(),
-            cache: Box::new(Cache::<T>::new(number, self.events)),
-        });
+        self.slots.add::<T>(self.events);
     }
 }
 
@@ -387,7 +376,7 @@ impl<'h> Db<'h> {
         register: fn(&mut Tables<'_>),
         events: usize,
     ) -> Self {
-        let mut slots = Vec::new();
+        let mut slots = Slots::default();
         register(&mut Tables {
             slots: &mut slots,
             events,
@@ -395,7 +384,7 @@ impl<'h> Db<'h> {
         Self {
             host,
             tables: slots,
-            event: 0,
+            at: At::default(),
             key: Vec::new(),
             spoiled: None,
         }
@@ -403,14 +392,15 @@ impl<'h> Db<'h> {
 
     /// Notes that the row under this encoded key will be asked for, and names its entry.
     pub(crate) fn want(&mut self, table: usize, key: &[u8]) -> u32 {
-        self.tables[table].cache.want(key)
+        self.tables.nth(table).want(key)
     }
 
-    /// Fetches what was noted. `hints`: by table and event, the entry that it probably asks for.
-    pub(crate) fn fetch_wanted(&mut self, hints: Vec<Vec<u32>>) {
-        for (slot, hints) in self.tables.iter_mut().zip(hints) {
-            slot.cache.fetch_wanted(self.host);
-            slot.cache.hint(hints);
+    /// Fetches what was noted. `hints`: by table, shape and row, the entry that the event probably
+    /// asks for.
+    pub(crate) fn fetch_wanted(&mut self, hints: Vec<Vec<Vec<u32>>>) {
+        for (cache, hints) in self.tables.iter_mut().zip(hints) {
+            cache.fetch_wanted(self.host);
+            cache.hint(hints);
         }
     }
 
@@ -418,8 +408,8 @@ impl<'h> Db<'h> {
         self.tables.len()
     }
 
-    pub(crate) fn begin_event(&mut self, event: u32) {
-        self.event = event;
+    pub(crate) fn begin_event(&mut self, at: At) {
+        self.at = at;
     }
 
     /// Fails if the event left a row as it must not be.
@@ -430,8 +420,8 @@ impl<'h> Db<'h> {
     /// The changes that were not handed over yet.
     pub(crate) fn finish(mut self) -> ChangeSet {
         let mut changes = ChangeSet::default();
-        for slot in &mut self.tables {
-            slot.cache.hand_over(&mut changes);
+        for cache in self.tables.iter_mut() {
+            cache.hand_over(&mut changes);
         }
         changes
     }

@@ -23,31 +23,38 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// ```
 #[derive(PartialEq, Eq, Clone)]
 pub struct Error {
+    /// Behind a pointer: events rarely fail, and results are handed on for each of them.
+    cause: Box<Cause>,
+}
+
+#[derive(PartialEq, Eq, Clone)]
+struct Cause {
     message: String,
 }
 
 impl Error {
+    #[cold]
     pub fn new(message: impl Into<String>) -> Self {
+        let message = message.into();
         Self {
-            message: message.into(),
+            cause: Box::new(Cause { message }),
         }
     }
 
     pub fn message(&self) -> &str {
-        &self.message
+        &self.cause.message
     }
 
     /// The message with what it is about in front: `field `title`: too long`.
     #[must_use]
     pub fn context(self, context: impl fmt::Display) -> Self {
-        Self {
-            message: format!("{context}: {}", self.message),
-        }
+        Self::new(format!("{context}: {}", self.message()))
     }
 }
 
 // `Error` itself is no `std::error::Error`, or this would clash with `From<T> for T`.
 impl<E: std::error::Error> From<E> for Error {
+    #[cold]
     fn from(error: E) -> Self {
         let mut message = error.to_string();
         let mut source = error.source();
@@ -56,19 +63,19 @@ impl<E: std::error::Error> From<E> for Error {
             message.push_str(&cause.to_string());
             source = cause.source();
         }
-        Self { message }
+        Self::new(message)
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(self.message())
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(self.message())
     }
 }
 

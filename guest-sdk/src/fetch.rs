@@ -72,49 +72,68 @@ impl Fetch {
     }
 
     /// Fetches the rows that the events of a batch name, and notes which event names which.
+    #[inline(never)]
     pub(crate) fn run(fetches: &[Self], batch: &Batch, db: &mut Db<'_>) {
         if fetches.is_empty() {
             return;
         }
-        let mut events = vec![Vec::new(); batch.blocks.len()];
-        for (event, &shape) in batch.shapes.iter().enumerate() {
-            events[usize::from(shape)].push(event);
-        }
-        let mut hints = vec![Vec::new(); db.table_count()];
-        let mut key = Vec::new();
+        let mut hints = vec![vec![Vec::new(); batch.blocks.len()]; db.table_count()];
         for fetch in fetches {
             let cells = &batch.blocks[fetch.shape][fetch.field];
-            let hints = &mut hints[fetch.table];
-            hints.resize(batch.shapes.len(), NO_ENTRY);
-            let mut recent = [(0, NO_ENTRY); RECENT];
-            for (row, &event) in events[fetch.shape].iter().enumerate() {
-                let mark = mark_of(cells, row, fetch.kind);
-                let (known, entry) = &mut recent[(mark >> RECENT_SHIFT) as usize];
-                if *entry == NO_ENTRY || *known != mark {
-                    key.clear();
-                    if !push_key(&mut key, cells, row, fetch.kind) {
-                        continue;
-                    }
-                    (*known, *entry) = (mark, db.want(fetch.table, &key));
+            let hints = &mut hints[fetch.table][fetch.shape];
+            hints.resize(cells.len(), NO_ENTRY);
+            match fetch.kind {
+                ColumnType::Integer | ColumnType::Timestamp => {
+                    let marks = cells.integers().iter();
+                    fetch.want(
+                        cells,
+                        marks.map(|&value| hash_u64(value.cast_unsigned())),
+                        hints,
+                        db,
+                    );
                 }
-                hints[event] = *entry;
+                _ => {
+                    let texts = (0..cells.len()).map(|row| cells.text(row));
+                    fetch.want(
+                        cells,
+                        texts.map(|text| hash_bytes(text.as_bytes())),
+                        hints,
+                        db,
+                    );
+                }
             }
         }
         db.fetch_wanted(hints);
     }
-}
 
-/// Keys that were named a moment ago are known by a number, so that hot ones cost next to nothing. Where
-/// two have the same one, the other is fetched when it is asked for, and its hint leads nowhere.
-const RECENT: usize = 256;
-const RECENT_SHIFT: u32 = u64::BITS - RECENT.ilog2();
-
-fn mark_of(cells: &Cells, row: usize, kind: ColumnType) -> u64 {
-    match kind {
-        ColumnType::Integer | ColumnType::Timestamp => hash_u64(cells.integer(row).cast_unsigned()),
-        _ => hash_bytes(cells.text(row).as_bytes()),
+    /// Notes the keys of one field. `marks`: a number for each row's, by which those that were named
+    /// a moment ago are known, so that hot ones cost next to nothing. Where two have the same one, the
+    /// other is fetched when it is asked for, and its hint leads nowhere.
+    fn want(
+        &self,
+        cells: &Cells,
+        marks: impl Iterator<Item = u64>,
+        hints: &mut [u32],
+        db: &mut Db<'_>,
+    ) {
+        let mut key = Vec::new();
+        let mut recent = [(0, NO_ENTRY); RECENT];
+        for (row, (hint, mark)) in hints.iter_mut().zip(marks).enumerate() {
+            let (known, entry) = &mut recent[(mark >> RECENT_SHIFT) as usize];
+            if *entry == NO_ENTRY || *known != mark {
+                key.clear();
+                if !push_key(&mut key, cells, row, self.kind) {
+                    continue;
+                }
+                (*known, *entry) = (mark, db.want(self.table, &key));
+            }
+            *hint = *entry;
+        }
     }
 }
+
+const RECENT: usize = 1024;
+const RECENT_SHIFT: u32 = u64::BITS - RECENT.ilog2();
 
 /// The type of a key of one column.
 fn kind_of_key(table: &Table) -> Option<ColumnType> {

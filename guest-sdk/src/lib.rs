@@ -80,6 +80,7 @@ mod fetch;
 mod hash;
 pub mod prelude;
 mod projection;
+mod slots;
 mod table;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;

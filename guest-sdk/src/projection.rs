@@ -3,6 +3,7 @@
 use retell_contract::Manifest;
 
 use crate::batch::{Batch, Row};
+use crate::cache::At;
 use crate::changes::{ChangeSet, Failure};
 use crate::db::{Db, Host, Tables};
 use crate::error::Result;
@@ -22,6 +23,7 @@ pub trait Projection: 'static {
 }
 
 /// Applies a function to the events of a batch in order, and gathers the changes.
+#[inline(never)]
 pub fn run(
     batch: &Batch,
     host: &mut dyn Host,
@@ -44,7 +46,11 @@ pub fn run(
             arm: arms[shape],
         };
         next_rows[shape] += 1;
-        db.begin_event(number);
+        db.begin_event(At {
+            event: number,
+            shape,
+            row: row.row,
+        });
         let applied = project(row, &mut db).and_then(|()| db.end_event());
         applied.map_err(|error| Failure {
             event: number,

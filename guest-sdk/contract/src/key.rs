@@ -106,20 +106,25 @@ pub fn push_i64(out: &mut Vec<u8>, value: i64) {
     } else {
         (ZERO + length_byte, magnitude)
     };
-    out.push(tag);
-    let end = out.len() + usize::from(length_byte);
-    // Copying eight bytes and dropping the last ones is faster than copying a few.
+    // Copying nine bytes and dropping the last ones is faster than copying a few.
     let leading = bits.checked_shl(64 - 8 * length).unwrap_or(0);
-    out.extend_from_slice(&leading.to_be_bytes());
+    let end = out.len() + 1 + usize::from(length_byte);
+    out.extend_from_slice(&tagged(tag, leading));
     out.truncate(end);
+}
+
+/// The tag and the number, big-endian.
+pub(crate) fn tagged(tag: u8, number: u64) -> [u8; 9] {
+    let mut bytes = [tag; 9];
+    bytes[1..].copy_from_slice(&number.to_be_bytes());
+    bytes
 }
 
 /// Negative zero is encoded as zero.
 pub fn push_f64(out: &mut Vec<u8>, value: f64) {
     let bits = normal_real(value).to_bits();
     let ordered = if bits & SIGN == 0 { bits ^ SIGN } else { !bits };
-    out.push(REAL);
-    out.extend_from_slice(&ordered.to_be_bytes());
+    out.extend_from_slice(&tagged(REAL, ordered));
 }
 
 /// The text must not hold U+0000.

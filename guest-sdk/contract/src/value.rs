@@ -200,13 +200,31 @@ pub fn check_real(column: &str, value: f64) -> Result<(), ValueError> {
 
 /// Refuses U+0000, which PostgreSQL cannot store.
 pub fn check_text(column: &str, value: &str) -> Result<(), ValueError> {
-    match memchr(0, value.as_bytes()) {
+    match first_nul(value.as_bytes()) {
         None => Ok(()),
         Some(at) => Err(ValueError::Nul {
             column: column.to_owned(),
             at,
         }),
     }
+}
+
+/// Most texts are short, and a module has no wide registers in which to search them.
+fn first_nul(bytes: &[u8]) -> Option<usize> {
+    const LOW: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = LOW << 7;
+    // Only bytes that are zero borrow from, or through, their highest bit.
+    let has_nul = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        word.wrapping_sub(LOW) & !word & HIGH != 0
+    };
+    let has_none = match bytes.last_chunk() {
+        Some(last) if bytes.len() <= 32 => {
+            !has_nul(last) && !bytes.as_chunks().0.iter().any(has_nul)
+        }
+        _ => false,
+    };
+    if has_none { None } else { memchr(0, bytes) }
 }
 
 /// Refuses what lies outside the years 1 to 9999.
@@ -273,6 +291,20 @@ mod tests {
         assert!(refused(&Value::Json("{ }".into()), Json, false).contains("not canonical"));
         assert!(refused(&Value::Json("{".into()), Json, false).contains("JSON"));
         assert!(refused(&Value::Boolean(true), Integer, false).contains("found boolean"));
+    }
+
+    #[test]
+    fn a_nul_is_found_wherever_it_is() {
+        for length in 0..40 {
+            // Bytes around zero, and those with the highest bit, must not be taken for it.
+            let text: Vec<u8> = [1, 0x7f, 0x80, 0xff].repeat(10)[..length].to_vec();
+            assert_eq!(first_nul(&text), None, "{length} bytes");
+            for at in 0..length {
+                let mut with_nul = text.clone();
+                with_nul[at] = 0;
+                assert_eq!(first_nul(&with_nul), Some(at), "{length} bytes");
+            }
+        }
     }
 
     #[test]

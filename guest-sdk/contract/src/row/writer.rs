@@ -1,6 +1,7 @@
 //! Rows from values, column by column.
 
 use super::{ARRAY, BYTES, FALSE, NEGATIVE, NULL, ONE_BYTE, REAL, TEXT, TRUE, UNSIGNED};
+use crate::key::tagged;
 use crate::value::{ValueRef, normal_real};
 
 /// Writes the columns of one row, one call each. Checks nothing: the values must keep the rules.
@@ -49,9 +50,8 @@ impl<'a> RowWriter<'a> {
 
     /// Negative zero is written as zero.
     pub fn real(&mut self, value: f64) {
-        self.out.push(REAL);
-        self.out
-            .extend_from_slice(&normal_real(value).to_be_bytes());
+        let bits = normal_real(value).to_bits();
+        self.out.extend_from_slice(&tagged(REAL, bits));
     }
 
     pub fn text(&mut self, value: &str) {
@@ -87,10 +87,9 @@ fn push_head(out: &mut Vec<u8>, major: u8, argument: u64) {
     let size =
         u8::from(argument > 0xff) + u8::from(argument > 0xffff) + u8::from(argument > 0xffff_ffff);
     let length = 1_usize << size;
-    out.push(major | (ONE_BYTE + size));
-    let end = out.len() + length;
-    // Copying eight bytes and dropping the last ones is faster than copying a few.
+    let end = out.len() + 1 + length;
+    // Copying nine bytes and dropping the last ones is faster than copying a few.
     let leading = argument << (64 - 8 * length);
-    out.extend_from_slice(&leading.to_be_bytes());
+    out.extend_from_slice(&tagged(major | (ONE_BYTE + size), leading));
     out.truncate(end);
 }
