@@ -133,6 +133,11 @@ pub const READ_MODEL_REPLAY_WAL_PAGES: u32 = 8_192;
 pub const READ_MODEL_WAL_PAGES: u32 = 500;
 /// A read model's WAL is cut back to this size once it is moved into the file, in bytes.
 pub const READ_MODEL_WAL_BYTES_KEPT: i64 = 64 << 20;
+/// What a module waits for its host's answers does not count as its own time, up to so many times what it
+/// may take itself.
+pub const IMPORTS_TIME_FACTOR: u32 = 60;
+/// How long triggers that after-replay SQL made may take in one flush.
+pub const TRIGGERS_TIME_MAX: Duration = Duration::from_mins(10);
 /// How long one after-replay SQL script may run.
 pub const AFTER_REPLAY_TIME_MAX: Duration = Duration::from_hours(1);
 /// Longest SQL of a query, in bytes.

@@ -307,6 +307,26 @@ fn atomic_is_all_or_nothing() {
 }
 
 #[test]
+fn others_append_while_an_atomic_stream_is_silent() {
+    use std::io::Write as _;
+    let instance = Instance::new();
+    instance.ok(&["init"]);
+    let mut slow = instance.spawn(&["append", "--atomic", "-"]);
+    let mut stdin = slow.stdin.take().expect("it is piped");
+    stdin.write_all(lines(20_000).as_bytes()).expect("it reads");
+    let begun = std::time::Instant::now();
+    // Whenever the stream's lines are taken: nobody else waits for its end.
+    while begun.elapsed() < std::time::Duration::from_secs(1) {
+        instance.ok(&["append", "--stream", "s", "--type", "T", "--data", "1"]);
+    }
+    let others = instance.events().len();
+    drop(stdin);
+    let ended = slow.wait_with_output().expect("it ends");
+    assert!(ended.status.success(), "{}", crate::instance::shown(&ended));
+    assert_eq!(instance.events().len(), others + 20_000);
+}
+
+#[test]
 fn standard_input_and_cloud_events() {
     let instance = Instance::new();
     instance.ok(&["init"]);

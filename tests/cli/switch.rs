@@ -64,6 +64,38 @@ fn the_switch_and_the_switch_back() {
 }
 
 #[test]
+fn a_rollback_is_of_a_projection() {
+    let it = Instance::new();
+    it.append(3);
+    it.promoted(&["1.0.0", "2.0.0"]);
+    let before = roles(&it);
+    insta::assert_snapshot!(it.shows(&["rollback", "ticks@2.0.0"]), @r#"
+    exit 2
+    error: `ticks@2.0.0` names a version, and what is live goes back
+      hint: `retell rollback ticks` makes the previous version live; another one becomes live with `retell promote ticks@VERSION`
+    "#);
+    assert_eq!(roles(&it), before);
+}
+
+#[test]
+fn a_version_without_a_read_model_is_not_made_live() {
+    let it = Instance::new();
+    it.append(3);
+    it.promoted(&["1.0.0", "2.0.0"]);
+    let before = roles(&it);
+    let lost = it.version("ticks@1.0.0");
+    let lost = lost["location"].as_str().expect("a path");
+    std::fs::remove_file(it.path("retell-data").join(lost)).expect("it is there");
+    let shown = it.says(&["rollback", "ticks", "--accept-older"]);
+    assert!(
+        shown.starts_with("exit 1\nerror: there is no read model"),
+        "{shown}"
+    );
+    assert_eq!(roles(&it), before);
+    assert_eq!(count(&it, "ticks"), 3);
+}
+
+#[test]
 fn a_third_version_makes_the_first_a_plain_one() {
     let it = Instance::new();
     it.append(3);
@@ -327,6 +359,46 @@ fn the_live_version_is_replayed_beside_itself() {
 }
 
 #[test]
+fn a_version_that_is_paused_while_it_is_replayed_stays_so() {
+    let it = Instance::new();
+    it.append(3);
+    it.promoted(&["1.0.0", "2.0.0"]);
+    it.ok(&["replay", "-q", "ticks@2.0.0", "--no-wait"]);
+    it.ok(&["pause", "-q", "ticks@2.0.0"]);
+    it.write("more.ndjson", crate::instance::line("more", 1));
+    it.ok(&["append", "-q", "more.ndjson"]);
+    insta::assert_snapshot!(it.shows(&["catch-up"]), @r#"
+    exit 0
+    ticks@2.0.0 is paused and left out; let it go on with `retell resume ticks@2.0.0`
+    ticks@1.0.0 is at position 4
+    "#);
+    let paused = it.version("ticks");
+    assert_eq!(
+        (&paused["halt"], &paused["checkpoint"]),
+        (&"paused".into(), &3.into())
+    );
+    assert!(!paused["successor"].is_null(), "nobody works on it");
+    insta::assert_snapshot!(it.shows(&["catch-up", "ticks@2.0.0"]), @r#"
+    exit 3
+    error: ticks@2.0.0 is paused
+      hint: let it go on: `retell resume ticks@2.0.0`
+    "#);
+    insta::assert_snapshot!(it.shows(&["replay", "ticks@2.0.0"]), @r#"
+    exit 3
+    error: ticks@2.0.0 is paused
+      hint: let it go on first: `retell resume ticks@2.0.0`
+    "#);
+    it.ok(&["resume", "-q", "ticks@2.0.0"]);
+    it.ok(&["catch-up", "-q"]);
+    let ready = it.version("ticks");
+    assert_eq!(
+        (&ready["halt"], &ready["checkpoint"]),
+        (&"none".into(), &4.into())
+    );
+    assert!(ready["successor"].is_null(), "it is in its place");
+}
+
+#[test]
 fn a_paused_version_stands_still_and_goes_on_answering() {
     let it = Instance::new();
     it.append(3);
@@ -344,7 +416,7 @@ fn a_paused_version_stands_still_and_goes_on_answering() {
     it.ok(&["append", "-q", "more.ndjson"]);
     insta::assert_snapshot!(it.shows(&["catch-up"]), @r#"
     exit 0
-    there is nothing to catch up
+    ticks@1.0.0 is paused and left out; let it go on with `retell resume ticks@1.0.0`
     "#);
     assert_eq!(count(&it, "ticks"), 3);
     insta::assert_snapshot!(it.shows(&["status"]), @r#"

@@ -5,8 +5,8 @@ use retell_contract::manifest::{Envelope, Field, Manifest, Shape, Table, TableCo
 use semver::Version;
 
 use super::{
-    Catalog, CatalogError, ModuleRecord, NewRules, NewVersion, Registered, Switch, SwitchKind,
-    VersionRecord,
+    Answer, Catalog, CatalogError, ModuleRecord, NewRules, NewVersion, Registered, Switch,
+    SwitchKind, VersionRecord,
 };
 use crate::lifecycle::state::{Change, Halt, Refusal, Role, State};
 use crate::read_model::ReadModels;
@@ -337,6 +337,10 @@ async fn a_successor_takes_the_place_of_the_current_build(catalog: &impl Catalog
     assert_eq!(troubled.trouble.as_deref(), Some("no room"));
     catalog.set_trouble(first.id, None).await.expect("noted");
     catalog
+        .change("articles", &one, Change::Pause)
+        .await
+        .expect("paused");
+    catalog
         .swap_in_successor("articles", &one, 1)
         .await
         .expect("swapped");
@@ -350,7 +354,8 @@ async fn a_successor_takes_the_place_of_the_current_build(catalog: &impl Catalog
     assert_eq!(swapped.successor, None);
     assert_eq!(
         (swapped.status.state, swapped.status.halt),
-        (State::Ready, Halt::None)
+        (State::Ready, Halt::Paused),
+        "nobody has let it go on"
     );
     assert_eq!(
         catalog.discarded("articles").await.expect("listed"),
@@ -432,15 +437,13 @@ async fn requests_wait_for_an_outcome(catalog: &impl Catalog) {
         .add_request("articles", "{\"x\":1}", 5)
         .await
         .expect("left");
-    assert_eq!(catalog.outcome(id).await.expect("read"), None);
+    assert_eq!(catalog.outcome(id).await.expect("read"), Answer::Open);
     let open = catalog.open_requests("articles").await.expect("listed");
     assert_eq!(open.iter().map(|it| it.id).collect::<Vec<_>>(), [id]);
     catalog.answer_request(id, "done").await.expect("answered");
     catalog.answer_request(id, "twice").await.expect("harmless");
-    assert_eq!(
-        catalog.outcome(id).await.expect("read").as_deref(),
-        Some("done")
-    );
+    let done = Answer::Given("done".to_owned());
+    assert_eq!(catalog.outcome(id).await.expect("read"), done);
     assert_eq!(
         catalog
             .open_requests("articles")
@@ -453,7 +456,7 @@ async fn requests_wait_for_an_outcome(catalog: &impl Catalog) {
         .forget_outcomes("articles", 5)
         .await
         .expect("nothing is that old");
-    assert!(catalog.outcome(id).await.expect("read").is_some());
+    assert_eq!(catalog.outcome(id).await.expect("read"), done);
     let open = catalog
         .add_request("articles", "{}", 5)
         .await
@@ -462,7 +465,7 @@ async fn requests_wait_for_an_outcome(catalog: &impl Catalog) {
         .forget_outcomes("articles", 6)
         .await
         .expect("forgotten");
-    assert_eq!(catalog.outcome(id).await.expect("read"), None);
+    assert_eq!(catalog.outcome(id).await.expect("read"), Answer::Gone);
     assert_eq!(
         catalog
             .open_requests("articles")

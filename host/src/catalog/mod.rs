@@ -238,6 +238,16 @@ pub struct Switch<'a> {
     pub now_us: i64,
 }
 
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing yet.
+    Open,
+    Given(String),
+    /// It was answered or taken back, and forgotten since.
+    Gone,
+}
+
 /// A request handed to the holder of a lease, as JSON.
 #[derive(Debug, Clone)]
 pub struct RequestRecord {
@@ -297,7 +307,8 @@ pub trait Catalog: Send + Sync {
         until: Option<Position>,
         now_us: i64,
     ) -> Result<Build, CatalogError>;
-    /// Puts the successor in the current build's place; the version is ready and not halted then.
+    /// Puts the successor in the current build's place; the version is ready and not failed then. One that
+    /// is paused stays so.
     /// Refused where the lease has a later epoch.
     async fn swap_in_successor(
         &self,
@@ -327,8 +338,8 @@ pub trait Catalog: Send + Sync {
     /// Requests without an outcome, oldest first.
     async fn open_requests(&self, projection: &str) -> Result<Vec<RequestRecord>, CatalogError>;
     async fn answer_request(&self, id: i64, outcome: &str) -> Result<(), CatalogError>;
-    /// The outcome of a request, once there is one.
-    async fn outcome(&self, id: i64) -> Result<Option<String>, CatalogError>;
+    /// What became of a request.
+    async fn outcome(&self, id: i64) -> Result<Answer, CatalogError>;
     /// Removes answered requests that were left before a time (microseconds, UTC).
     async fn forget_outcomes(&self, projection: &str, before_us: i64) -> Result<(), CatalogError>;
     /// Takes a request back, answered or not. False if it was gone or is being answered.

@@ -1,5 +1,7 @@
 //! `retell deploy`: registers a module as a version and builds its read model.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -8,7 +10,7 @@ use serde::Serialize;
 use super::Context;
 use super::printer::{Failed, Refused};
 use super::progress::{BuildBar, duration, thousands};
-use super::replay::{given_up, kept};
+use super::replay::{given_up, kept, paused};
 use super::session::{self, explain};
 use crate::catalog::{CatalogError, ModuleRecord, NewRules, NewVersion, Registered};
 use crate::clock::Stopwatch;
@@ -269,14 +271,21 @@ struct Built {
     seconds: f64,
 }
 
-fn read_module(file: &std::path::Path) -> anyhow::Result<Vec<u8>> {
+/// The bytes of a module, of which no more are read than it may have.
+pub(super) fn read_module(file: &std::path::Path) -> anyhow::Result<Vec<u8>> {
     let limit = crate::limits::MODULE_BYTES_MAX;
     let unreadable = || Failed {
         message: format!("the module {} can't be read", file.display()),
         hint: Some("build one: `retell build PATH`".into()),
     };
-    let size = std::fs::metadata(file).with_context(unreadable)?.len();
-    if size > limit as u64 {
+    let mut opened = File::open(file).with_context(unreadable)?;
+    let mut module = Vec::new();
+    let read = (&mut opened)
+        .take(limit as u64 + 1)
+        .read_to_end(&mut module);
+    read.with_context(unreadable)?;
+    if module.len() > limit {
+        let size = opened.metadata().with_context(unreadable)?.len();
         let bytes = usize::try_from(size).unwrap_or(usize::MAX);
         return Err(bad_module(
             file,
@@ -286,7 +295,7 @@ fn read_module(file: &std::path::Path) -> anyhow::Result<Vec<u8>> {
             },
         ));
     }
-    std::fs::read(file).with_context(unreadable)
+    Ok(module)
 }
 
 /// A file that is no module for this host.
@@ -400,7 +409,7 @@ fn ended(
     let record = view.version(version)?;
     if record.successor.is_some() {
         // What is being built now decides, not what became of the build before.
-        return None;
+        return (record.status.halt == Halt::Paused).then(|| Err(paused(record)));
     }
     let current = record.current.as_ref();
     if another.is_some_and(|build| current.is_none_or(|it| it.id != build)) {
@@ -408,13 +417,7 @@ fn ended(
     }
     match &record.status.halt {
         Halt::None => {}
-        Halt::Paused => {
-            return Some(Err(Refused {
-                message: format!("{} is paused", record.name()),
-                hint: Some(format!("let it go on: `retell resume {}`", record.name())),
-            }
-            .into()));
-        }
+        Halt::Paused => return Some(Err(paused(record))),
         Halt::Failed { reason } => {
             let name = record.name();
             let mut hint = format!(

@@ -7,7 +7,6 @@ use retell_contract::manifest::{Manifest, Table};
 use serde::Serialize;
 
 use super::Context;
-use super::printer::Failed;
 use crate::wasm::{Engine, Module};
 
 /// Show a module's manifest, digest, size, contract and tables
@@ -32,10 +31,7 @@ struct Report<'a> {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> anyhow::Result<()> {
-    let bytes = std::fs::read(&args.file).with_context(|| Failed {
-        message: format!("the module {} can't be read", args.file.display()),
-        hint: Some("build one: `retell build PATH`".into()),
-    })?;
+    let bytes = super::deploy::read_module(&args.file)?;
     // Nothing is written: looking at a file must not make a data folder.
     let nowhere = tempfile::tempdir().context("no temporary folder")?;
     let engine = Engine::new(nowhere.path())?;

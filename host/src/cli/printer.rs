@@ -49,6 +49,20 @@ pub(crate) struct TimedOut {
     pub(crate) hint: Option<String>,
 }
 
+/// Without what would move a terminal's cursor or change its colours.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push(c),
+            '\t' => out.push(' '),
+            c if c.is_control() => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// Writes data and talk where they belong.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::ops::ControlFlow;
 
 use super::Context;
-use super::printer::{Failed, Stdout, Usage};
+use super::printer::{Failed, Stdout, Usage, printable};
 use crate::limits;
 use crate::read_model::ReadModelPlace;
 use crate::read_model::query::{Cell, QueryLimits, RowSink};
@@ -417,20 +417,6 @@ fn text(cell: &Cell<'_>) -> String {
             text
         }
     }
-}
-
-/// Without what would move a terminal's cursor or change its colours.
-fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' => out.push(c),
-            '\t' => out.push(' '),
-            c if c.is_control() => out.extend(c.escape_unicode()),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

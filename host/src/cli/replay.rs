@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Context;
-use super::printer::{Failed, Usage};
+use super::printer::{Failed, Refused, Usage};
 use super::progress::BuildBar;
 use super::session::{self, explain, one_version, parse_name};
 use crate::catalog::{Build, VersionRecord};
@@ -158,16 +158,20 @@ async fn build_again(args: Again, context: &Context) -> anyhow::Result<()> {
                 begun.until.unwrap_or(Position::MAX).min(view.head),
             );
         }
+        if record.status.halt == Halt::Paused {
+            return Some(Err(paused(record)));
+        }
         if record.successor.as_ref().is_some_and(|it| it.id == build) {
             return None;
         }
         if record.current.as_ref().is_none_or(|it| it.id != build) {
-            return Some(Err(kept(record.current.as_ref()).to_owned()));
+            let reason = kept(record.current.as_ref());
+            return Some(Err(given_up(&version, reason)));
         }
         // It is in its place: as a successor that was ready, or from the start.
         reached = progress.map_or(0, |it| it.position);
         match (&record.status.halt, record.status.state) {
-            (Halt::Failed { reason }, _) => Some(Err(reason.clone())),
+            (Halt::Failed { reason }, _) => Some(Err(given_up(&version, reason))),
             (_, State::Ready) => Some(Ok(())),
             _ => None,
         }
@@ -175,9 +179,7 @@ async fn build_again(args: Again, context: &Context) -> anyhow::Result<()> {
     let swapped = super::interruptible(async { work.await.map_err(explain) }).await;
     bar.finish();
     access.close().await;
-    if let Err(reason) = swapped? {
-        return Err(given_up(&version, &reason));
-    }
+    swapped??;
     if context.printer.json {
         return context.printer.json(&Reached {
             projection,
@@ -190,6 +192,15 @@ async fn build_again(args: Again, context: &Context) -> anyhow::Result<()> {
         version.name()
     ));
     Ok(())
+}
+
+/// What is said of a version that does not go on because somebody paused it.
+pub(super) fn paused(version: &VersionRecord) -> anyhow::Error {
+    Refused {
+        message: format!("{} is paused", version.name()),
+        hint: Some(format!("let it go on: `retell resume {}`", version.name())),
+    }
+    .into()
 }
 
 /// What is said of a version whose new build failed.
@@ -237,6 +248,7 @@ pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result
     host.log.drain_inbox().await?;
     let mut all = Vec::new();
     let mut failed = Vec::new();
+    let mut left_out = Vec::new();
     for projection in projections {
         let scope = only
             .clone()
@@ -258,12 +270,24 @@ pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result
         all.extend(reached?);
         for version in host.catalog.versions(&projection).await? {
             let asked = only.as_ref().is_none_or(|it| *it == version.version);
-            if let Halt::Failed { reason } = &version.status.halt
-                && asked
-            {
-                failed.push(format!("{} failed: {reason}", version.name()));
+            match &version.status.halt {
+                _ if !asked => {}
+                Halt::None => {}
+                Halt::Paused => left_out.push(version),
+                Halt::Failed { reason } => {
+                    failed.push(format!("{} failed: {reason}", version.name()));
+                }
             }
         }
+    }
+    if let (Some(_), [version]) = (&only, left_out.as_slice()) {
+        return Err(paused(version));
+    }
+    for version in &left_out {
+        let name = version.name();
+        context.printer.say(format_args!(
+            "{name} is paused and left out; let it go on with `retell resume {name}`"
+        ));
     }
     if context.printer.json {
         context.printer.json(&all)?;
@@ -279,7 +303,7 @@ pub(crate) async fn catch_up(args: CatchUp, context: &Context) -> anyhow::Result
             "{projection}@{version} is at position {position}"
         ));
     }
-    if all.is_empty() && failed.is_empty() {
+    if all.is_empty() && failed.is_empty() && left_out.is_empty() {
         context.printer.say("there is nothing to catch up");
     }
     report_failed(&failed)

@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use super::Context;
-use super::printer::Stdout;
+use super::printer::{Stdout, printable};
 use super::progress::{duration, thousands};
 use super::session::{self, parse_name};
 use crate::catalog::{Build, VersionRecord};
@@ -274,8 +274,10 @@ fn print(context: &Context, lines: &[Line]) -> anyhow::Result<()> {
     for line in lines {
         if let Some(reason) = &line.halt_reason {
             context.printer.data(format_args!(
-                "{}@{} failed: {reason}",
-                line.projection, line.version
+                "{}@{} failed: {}",
+                line.projection,
+                line.version,
+                printable(reason)
             ))?;
         }
         if line.dead_letters > 0 {

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::Context;
+use super::printer::Usage;
 use super::session::{self, explain, one_version, parse_name};
 use crate::event::Position;
 use crate::lifecycle::names::{self, Name, Which};
@@ -114,13 +115,20 @@ pub(crate) async fn promote(args: Promote, context: &Context) -> anyhow::Result<
 
 pub(crate) async fn rollback(args: Rollback, context: &Context) -> anyhow::Result<()> {
     let name = parse_name(&args.name)?;
+    if name.which != Which::Live {
+        return Err(Usage {
+            message: format!("`{}` names a version, and what is live goes back", args.name),
+            hint: Some(format!(
+                "`retell rollback {projection}` makes the previous version live; another one becomes live with \
+                 `retell promote {projection}@VERSION`",
+                projection = name.projection
+            )),
+        }
+        .into());
+    }
     let host = session::open_host(context, OpenMode::Existing).await?;
     // Also says so where there is no such projection, or nothing live to go back from.
-    let live = Name {
-        which: Which::Live,
-        ..name.clone()
-    };
-    let live = names::resolve(&*host.catalog, &live)
+    let live = names::resolve(&*host.catalog, &name)
         .await
         .map_err(session::unresolved)?;
     let scope = Scope::Only(vec![live.version.clone()]);

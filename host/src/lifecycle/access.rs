@@ -10,7 +10,7 @@ use super::request::{Done, Outcome, Request};
 use super::supervisor::{Scope, Supervisor};
 use super::worker::{Phase, Progress};
 use super::{Host, LifecycleError};
-use crate::catalog::{Build, VersionRecord};
+use crate::catalog::{Answer, Build, VersionRecord};
 use crate::event::Position;
 use crate::read_model::ReadModelError;
 use crate::read_model::journal::JournalEntry;
@@ -76,10 +76,14 @@ impl Access {
             let is_here = self.take_lease().await?;
             if let Some(id) = left {
                 let answered = self.host.catalog.outcome(id).await?;
-                if is_here || answered.is_some() {
+                if is_here || answered != Answer::Open {
                     self.host.catalog.remove_request(id).await?;
                     left = None;
-                    match answered.as_deref().map(read_outcome) {
+                    let answered = match answered {
+                        Answer::Given(outcome) => Some(read_outcome(&outcome)),
+                        Answer::Open | Answer::Gone => None,
+                    };
+                    match answered {
                         // Whom it was left to is gone, and may have come to it all the same: a
                         // promotion would be refused now, a rollback undone.
                         None | Some(Outcome::Lost) => {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::Host;
+use super::state::State;
 use crate::catalog::sqlite::SqliteCatalog;
 use crate::catalog::{Build, Catalog, CatalogError};
 use crate::event::Position;
@@ -161,7 +162,7 @@ async fn copy_all(host: &Arc<Host>, log_file: &Path, folder: &Path) -> Result<Ba
     let mut copied: BTreeMap<i64, Position> = BTreeMap::new();
     let mut wanted = builds(&*host.catalog).await?;
     for _ in 0..ROUNDS_MAX {
-        for (_, build) in &wanted {
+        for Wanted { build, .. } in &wanted {
             if !copied.contains_key(&build.id)
                 && let Some(position) = copy_model(host, build, folder).await?
             {
@@ -178,20 +179,28 @@ async fn copy_all(host: &Arc<Host>, log_file: &Path, folder: &Path) -> Result<Ba
         let catalog = SqliteCatalog::open(&log_copy).await?;
         wanted = builds(&catalog).await?;
         catalog.close().await;
+        // One that was copied while it was replayed, and is ready by now, would be served unfinished.
+        for Wanted { build, .. } in wanted.iter().filter(|it| it.is_ready) {
+            if copied.contains_key(&build.id)
+                && !SqliteReadModel::status(&folder.join(place_in_backup(build)))?.ready
+            {
+                copied.remove(&build.id);
+            }
+        }
         let missing = wanted
             .iter()
-            .any(|(_, build)| !copied.contains_key(&build.id) && is_there(host, build));
+            .any(|it| !copied.contains_key(&it.build.id) && is_there(host, &it.build));
         if missing {
             continue;
         }
-        let there: Vec<&Build> = wanted.iter().map(|it| &it.1).collect();
+        let there: Vec<&Build> = wanted.iter().map(|it| &it.build).collect();
         let position = settle(folder, &log_copy, &there)?;
         let mut backup = Backup {
             position,
             read_models: Vec::new(),
             elsewhere: Vec::new(),
         };
-        for (name, build) in wanted {
+        for Wanted { name, build, .. } in wanted {
             match (copied.get(&build.id), host.places.of_build(&build)?) {
                 (Some(&position), _) => backup.read_models.push(CopiedModel { name, position }),
                 (None, place @ ReadModelPlace::Schema(_)) => {
@@ -205,13 +214,26 @@ async fn copy_all(host: &Arc<Host>, log_file: &Path, folder: &Path) -> Result<Ba
     Err(BackupError::Restless)
 }
 
-/// The current builds of all versions, by name.
-async fn builds(catalog: &dyn Catalog) -> Result<Vec<(String, Build)>, CatalogError> {
+/// The current build of a version, as a catalog has it.
+struct Wanted {
+    /// Of the version.
+    name: String,
+    build: Build,
+    /// It may be served.
+    is_ready: bool,
+}
+
+async fn builds(catalog: &dyn Catalog) -> Result<Vec<Wanted>, CatalogError> {
     let mut builds = Vec::new();
     for projection in catalog.projections().await? {
         for version in catalog.versions(&projection).await? {
             let name = version.name();
-            builds.extend(version.current.map(|build| (name, build)));
+            let is_ready = version.status.state == State::Ready;
+            builds.extend(version.current.map(|build| Wanted {
+                name,
+                build,
+                is_ready,
+            }));
         }
     }
     Ok(builds)
@@ -230,11 +252,7 @@ async fn copy_model(
     let ReadModelPlace::File(path) = host.places.of_build(build)? else {
         return Ok(None);
     };
-    let to = folder.join(location_in_backup(
-        &build.projection,
-        &build.version,
-        build.id,
-    ));
+    let to = folder.join(place_in_backup(build));
     let (from, copy) = (path.clone(), to.clone());
     let copied = blocking(move || SqliteReadModel::copy(&from, &copy)).await;
     match copied {
@@ -246,6 +264,10 @@ async fn copy_model(
         Err(ReadModelError::Missing { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+fn place_in_backup(build: &Build) -> String {
+    location_in_backup(&build.projection, &build.version, build.id)
 }
 
 /// Where a build goes in the backup, wherever it was.
@@ -288,7 +310,7 @@ fn settle(folder: &Path, log_copy: &Path, wanted: &[&Build]) -> Result<Position,
     let position = locations().map_err(|source| BackupError::Locations { source })?;
     let kept: Vec<PathBuf> = wanted
         .iter()
-        .map(|it| folder.join(location_in_backup(&it.projection, &it.version, it.id)))
+        .map(|it| folder.join(place_in_backup(it)))
         .collect();
     let sweep = || -> std::io::Result<()> {
         for file in files(&folder.join(READ_MODELS))? {

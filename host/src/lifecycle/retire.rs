@@ -7,7 +7,7 @@ use super::LifecycleError;
 use super::publish::Unpublished;
 use super::refusal::refused;
 use super::request::Done;
-use super::state::{Change, Role, State};
+use super::state::{Change, Halt, Role, State};
 use super::supervisor::Supervisor;
 use crate::catalog::{Build, VersionRecord};
 use crate::clock::Stopwatch;
@@ -66,6 +66,12 @@ impl Supervisor {
         to: Option<&ReadModels>,
     ) -> Result<Done, LifecycleError> {
         let record = self.record(version).await?;
+        if record.status.halt == Halt::Paused {
+            return Err(LifecycleError::Refused {
+                message: format!("{} is paused", record.name()),
+                hint: format!("let it go on first: `retell resume {}`", record.name()),
+            });
+        }
         let read_models = match (to, &record.latest_location) {
             (Some(to), _) => to.clone(),
             // A version remembers where it is.

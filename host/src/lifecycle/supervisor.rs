@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::refusal::refused;
 use super::request::{Done, Outcome, Request};
 use super::retire::BehindCatalog;
-use super::state::{Change, Role, State};
+use super::state::{Change, Halt, Role, State};
 use super::switch::{Accepted, Fenced};
 use super::worker::{End, Order, Progress, Task, Worker};
 use super::{Host, LifecycleError};
@@ -55,6 +55,10 @@ pub struct Supervisor {
     pub(super) fenced: Option<Fenced>,
     /// Links, roles or files that did not follow the catalog.
     pub(super) behind_catalog: Option<BehindCatalog>,
+    /// A switch waits here for its version.
+    pub(super) is_switching: bool,
+    /// By successor of a build that nobody can ask how far its readers are: where they may be at most.
+    pub(super) goals: BTreeMap<i64, Position>,
 }
 
 /// A build whose worker met a fault of the host's.
@@ -84,6 +88,8 @@ impl Supervisor {
             stopping: None,
             fenced: None,
             behind_catalog: None,
+            is_switching: false,
+            goals: BTreeMap::new(),
         };
         supervisor.lose_requests().await?;
         if let Err(error) = supervisor.follow().await {
@@ -185,8 +191,11 @@ impl Supervisor {
             self.follow_catalog().await;
         }
         fault?;
-        // At the end, since it makes what was read of the others' roles out of date.
-        let planned = versions.iter().find(|it| self.is_to_be_promoted(it));
+        // At the end, since it makes what was read of the others' roles out of date; and not while a
+        // switch waits here, which has looked at what is live.
+        let planned = versions
+            .iter()
+            .find(|it| !self.is_switching && self.is_to_be_promoted(it));
         match planned {
             Some(version) => self.promote_as_planned(version).await,
             None => Ok(()),
@@ -365,9 +374,16 @@ impl Supervisor {
         version: &VersionRecord,
         build: &Build,
     ) -> Result<(), LifecycleError> {
-        if version.status.state == State::Retired || !self.in_scope(&version.version) {
+        // The build that it takes the place of may have failed; that is no reason not to go on.
+        let is_halted =
+            version.status.state == State::Retired || version.status.halt == Halt::Paused;
+        if is_halted || !self.in_scope(&version.version) {
+            if let Some(worker) = self.workers.remove(&build.id) {
+                worker.stop().await;
+            }
             return Ok(());
         }
+        self.stop_with_other_rules(version, build).await;
         let Some(worker) = self.workers.get(&build.id) else {
             return self.start(version, build).await;
         };

@@ -107,11 +107,18 @@ impl Supervisor {
         for version in &displaced {
             position = position.max(self.seen_position(version, accept_older).await?);
         }
-        self.catch_up(&target, &coming, accept_older, position)
-            .await?;
-        let switched = self
-            .switch_fenced(&target, &coming, &displaced, kind, accepted, &views)
+        self.is_switching = true;
+        let caught_up = self
+            .catch_up(&target, &coming, accept_older, position)
             .await;
+        let switched = match caught_up {
+            Ok(()) => {
+                self.switch_fenced(&target, &coming, &displaced, kind, accepted, &views)
+                    .await
+            }
+            Err(behind) => Err(behind),
+        };
+        self.is_switching = false;
         let builds = displaced.iter().filter_map(|it| it.current.as_ref());
         self.fenced = Some(Fenced {
             since: Stopwatch::start(),
@@ -198,7 +205,8 @@ impl Supervisor {
         crash_point::reach(CrashPoint::Switched);
         self.follow_catalog().await;
         let live = displaced.iter().find(|it| it.status.role == Role::Live);
-        let position = self.position(target, coming).await?;
+        // What is done is done, whether or not it can be asked now.
+        let position = self.position(target, coming).await.unwrap_or(position);
         Ok(Done::Switched {
             from: live.map(|it| it.version.clone()),
             to: target.version.clone(),
@@ -206,7 +214,8 @@ impl Supervisor {
         })
     }
 
-    /// Waits until a version has everything up to `position`. Refuses when it can't get there.
+    /// Waits until a version has everything up to `position`. Refuses when it can't get there. One that
+    /// may be older must be there all the same.
     async fn catch_up(
         &mut self,
         target: &VersionRecord,
@@ -215,7 +224,7 @@ impl Supervisor {
         position: Position,
     ) -> Result<(), LifecycleError> {
         if accept_older {
-            return Ok(());
+            return self.position(target, build).await.map(drop);
         }
         let behind = |at: Position, why: &str| LifecycleError::Refused {
             message: format!(
@@ -358,13 +367,16 @@ impl Supervisor {
                 Some(worker) => worker.fence().await,
                 None => None,
             };
-            let position = match fenced {
-                Some(position) => position,
-                None => self.position(version, current).await.unwrap_or(0),
+            let stands = match fenced {
+                Some(position) => Some(position),
+                None => self.position(version, current).await.ok(),
             };
+            let head = self.host.log.head().await?.position;
+            // Nobody builds it on, so readers of one that can't be asked are where the log ended at most.
+            let goal = *self.goals.entry(successor.id).or_insert(head);
             // Beyond the head it is of another history, from before the log was restored: there is no
             // getting there any more.
-            let position = position.min(self.host.log.head().await?.position);
+            let position = stands.unwrap_or(goal).min(head);
             let reached = self.progress(successor.id).map_or(0, |it| it.position);
             let stops_short = successor.until.is_some_and(|until| until < position);
             if stops_short && version.status.role == Role::Live {
@@ -403,6 +415,7 @@ impl Supervisor {
             self.doubt(&error);
             return Err(error);
         }
+        self.goals.remove(&successor.id);
         crash_point::reach(CrashPoint::SuccessorSwapped);
         if let Some(worker) = version
             .current

@@ -5,6 +5,7 @@
 //! appended. A bad line stops the import at the last batch before it. Empty lines are skipped; a
 //! byte order mark and carriage returns do no harm.
 
+use std::io::{Read, Seek as _};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -97,6 +98,10 @@ pub fn import(
         kept,
         source,
     };
+    let input = match input {
+        Input::Stream(stream) if atomic => spooled(stream).map_err(not_read)?,
+        input => input,
+    };
     let mut lines = Lines::new(input);
     let (mut resume, mut interrupted) = (None, Vec::new());
     if is_file {
@@ -168,6 +173,15 @@ pub fn import(
         kept,
         source: std::io::Error::other("the thread that parses stopped"),
     })
+}
+
+/// All of a stream, in a file without a name: whoever writes it may be slow, and nobody else appends
+/// while an import that is all or nothing has the log.
+fn spooled(mut stream: Box<dyn Read + Send>) -> std::io::Result<Input> {
+    let mut file = tempfile::tempfile()?;
+    std::io::copy(&mut stream, &mut file)?;
+    file.rewind()?;
+    Ok(Input::Stream(Box::new(file)))
 }
 
 impl Imported {

@@ -47,6 +47,7 @@ macro_rules! conformance_tests {
             a_second_owner_of_a_unique_value_is_a_conflict
             a_fresh_row_that_exists_is_a_conflict
             a_writer_of_an_earlier_epoch_is_shut_out
+            what_is_committed_while_one_takes_over_counts
             another_build_module_or_log_is_refused
             a_deferred_index_can_come_early
             what_the_manifest_lacks_is_refused
@@ -466,6 +467,21 @@ pub(crate) fn a_writer_of_an_earlier_epoch_is_shut_out(new_place: NewPlace<'_>) 
         matches!(back, Some(ReadModelError::FencedOff { .. })),
         "{back:?}"
     );
+}
+
+/// A checkpoint that was read before the writer was shut out would have events applied twice.
+pub(crate) fn what_is_committed_while_one_takes_over_counts(new_place: NewPlace<'_>) {
+    let place = new_place();
+    let mut old = place.create(&people(), &provenance(), 1).expect("creates");
+    let ann = person("ann", None, None, 1);
+    old.write(&[put(&ann, true)]).expect("writes");
+    let committing = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        old.commit(at(7), 0.0).expect("commits");
+    });
+    let new = place.open(&people(), &provenance(), 2).expect("takes over");
+    committing.join().expect("the old one ends");
+    assert_eq!(new.checkpoint(), at(7));
 }
 
 pub(crate) fn another_build_module_or_log_is_refused(new_place: NewPlace<'_>) {

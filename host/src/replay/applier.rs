@@ -78,21 +78,34 @@ impl Applier {
         for _ in 0..REHEARSALS_MAX {
             self.tables().begin_rehearsal();
             let called = self.call(batch);
-            let was_rehearsal = self
-                .tables()
-                .end_rehearsal()
-                .map_err(|error| CallError::Host {
-                    source: Box::new(error),
-                })?;
+            let was_rehearsal = self.tables().end_rehearsal().map_err(|error| {
+                if error.is_the_modules_fault() {
+                    CallError::Contract {
+                        message: crate::error_chain(&error),
+                    }
+                } else {
+                    CallError::Host {
+                        source: Box::new(error),
+                    }
+                }
+            })?;
             if !was_rehearsal {
-                return called;
+                return self.passing_on_log(called);
             }
             self.tables().take_back();
             if called.is_err() {
                 self.instance = None;
             }
         }
-        self.call(batch)
+        let called = self.call(batch);
+        self.passing_on_log(called)
+    }
+
+    fn passing_on_log<T>(&mut self, called: T) -> T {
+        if let Some(instance) = &mut self.instance {
+            instance.pass_on_log();
+        }
+        called
     }
 
     fn call(&mut self, batch: &EventBatch) -> Result<crate::wasm::ChangeSet, CallError> {

@@ -40,6 +40,10 @@ pub(super) struct Journal {
     /// Positions of what is parked, by stream.
     parked: BTreeMap<String, BTreeSet<Position>>,
     parked_count: usize,
+    /// Events that are missing from the read model.
+    open_count: u64,
+    /// Events that were left out because they could not be applied.
+    set_aside_count: u64,
     /// What no flush has taken yet.
     changed: BTreeSet<Position>,
     /// The next retry's number.
@@ -53,6 +57,8 @@ impl Journal {
             entries: BTreeMap::new(),
             parked: BTreeMap::new(),
             parked_count: 0,
+            open_count: 0,
+            set_aside_count: 0,
             changed: BTreeSet::new(),
             next_number: 1,
         };
@@ -116,10 +122,7 @@ impl Journal {
             OnError::Skip => Verdict::Skip,
             OnError::ParkStream => Verdict::Park,
         };
-        let set_aside = self.entries.values().filter(|it| {
-            it.dead_letter.is_some() && matches!(it.decision, Decision::Skipped | Decision::Parked)
-        });
-        if set_aside.count() as u64 >= self.policy.dead_letters_max {
+        if self.set_aside_count >= self.policy.dead_letters_max {
             return Verdict::StopAtLimit;
         }
         verdict
@@ -144,14 +147,23 @@ impl Journal {
         if let Some((_, number)) = entry.decision.retried() {
             self.next_number = self.next_number.max(number + 1);
         }
-        self.entries.insert(position, entry);
+        self.insert(entry);
         self.changed.insert(position);
+    }
+
+    fn insert(&mut self, entry: JournalEntry) {
+        self.open_count += u64::from(entry.decision.is_open());
+        self.set_aside_count += u64::from(is_set_aside(&entry));
+        if let Some(before) = self.entries.insert(entry.position, entry) {
+            self.open_count -= u64::from(before.decision.is_open());
+            self.set_aside_count -= u64::from(is_set_aside(&before));
+        }
     }
 
     /// Takes over an entry that another build decided: what it parked it parked one by one.
     pub(super) fn take_over(&mut self, entry: JournalEntry) {
         self.changed.insert(entry.position);
-        self.entries.insert(entry.position, entry);
+        self.insert(entry);
     }
 
     /// Notes that an event is applied after a position.
@@ -210,8 +222,7 @@ impl Journal {
 
     /// How many events are missing from the read model.
     pub(super) fn open_count(&self) -> u64 {
-        let open = self.entries.values().filter(|it| it.decision.is_open());
-        open.count() as u64
+        self.open_count
     }
 
     pub(super) fn has_changed(&self) -> bool {
@@ -226,6 +237,11 @@ impl Journal {
             .map(|position| self.entries[position].clone());
         entries.collect()
     }
+}
+
+/// Whether it was left out because it could not be applied.
+fn is_set_aside(entry: &JournalEntry) -> bool {
+    entry.dead_letter.is_some() && matches!(entry.decision, Decision::Skipped | Decision::Parked)
 }
 
 #[cfg(test)]

@@ -79,6 +79,8 @@ pub(super) struct State {
     change_rows: u64,
     change_bytes: u64,
     log_lines: u64,
+    /// What it logged, with the level of each line.
+    log: Vec<(u8, String)>,
     last_error_line: Option<String>,
 }
 
@@ -111,6 +113,7 @@ impl Instance {
             change_rows: 0,
             change_bytes: 0,
             log_lines: 0,
+            log: Vec::new(),
             last_error_line: None,
         };
         let mut store = Store::new(engine.inner(), state);
@@ -120,7 +123,11 @@ impl Instance {
         let batch_time_max = limits.time(Limit::BatchTime);
         store.epoch_deadline_callback(move |context| {
             let state = context.data();
-            let guest_time = state.running.elapsed().saturating_sub(state.in_imports);
+            // A slow database is no fault of the module's, but asking for ever is.
+            let in_imports = state
+                .in_imports
+                .min(batch_time_max.saturating_mul(limits::IMPORTS_TIME_FACTOR));
+            let guest_time = state.running.elapsed().saturating_sub(in_imports);
             Ok(if guest_time < batch_time_max {
                 UpdateDeadline::Continue(1)
             } else {
@@ -166,8 +173,24 @@ impl Instance {
         }
     }
 
+    /// Hands on what the module logged in its last call. A call that is made again as it was told too
+    /// little would say things that are not so.
+    pub fn pass_on_log(&mut self) {
+        let state = self.store.data_mut();
+        for (level, message) in state.log.drain(..) {
+            let module = &state.name;
+            match level {
+                0 | 1 => tracing::debug!(%module, "guest error: {message}"),
+                2 => tracing::warn!(%module, "{message}"),
+                3 => tracing::info!(%module, "{message}"),
+                _ => tracing::debug!(%module, "{message}"),
+            }
+        }
+    }
+
     fn begin_call(&mut self) {
         let state = self.store.data_mut();
+        state.log.clear();
         state.running = Stopwatch::start();
         state.in_imports = Duration::ZERO;
         (state.change_rows, state.change_bytes) = (0, 0);
@@ -280,16 +303,10 @@ impl read_model::Host for State {
         }
         let lines_max = self.limits.get(Limit::LogLines);
         if self.log_lines <= lines_max {
-            let module = &self.name;
-            match level {
-                0 | 1 => tracing::debug!(%module, "guest error: {message}"),
-                2 => tracing::warn!(%module, "{message}"),
-                3 => tracing::info!(%module, "{message}"),
-                _ => tracing::debug!(%module, "{message}"),
-            }
+            self.log.push((level, message));
         } else if self.log_lines == lines_max + 1 {
-            let module = &self.name;
-            tracing::warn!(%module, "too many log lines in one batch; the rest is dropped");
+            let message = "too many log lines in one batch; the rest is dropped";
+            self.log.push((2, message.to_owned()));
         }
         Ok(())
     }

@@ -113,14 +113,21 @@ pub(super) fn judge(
         .unwrap_or_default();
     match error.downcast_ref::<wasmtime::Trap>() {
         Some(wasmtime::Trap::Interrupt) => limit(Limit::BatchTime),
-        Some(wasmtime::Trap::StackOverflow) => CallError::Trap {
-            message: last_words.unwrap_or_else(|| "call stack exhausted".to_owned()),
+        // A panic, which has said why.
+        Some(wasmtime::Trap::UnreachableCodeReached) if last_words.is_some() => CallError::Trap {
+            message: last_words.unwrap_or_default(),
             backtrace,
         },
-        Some(trap) => CallError::Trap {
-            message: last_words.unwrap_or_else(|| trap.to_string()),
-            backtrace,
-        },
+        Some(trap) => {
+            let mut message = match trap {
+                wasmtime::Trap::StackOverflow => "call stack exhausted".to_owned(),
+                trap => trap.to_string(),
+            };
+            if let Some(last_words) = last_words {
+                message = format!("{message}; the last error it logged: {last_words}");
+            }
+            CallError::Trap { message, backtrace }
+        }
         // No trap of the guest's code: lifting its result or lowering its arguments failed.
         None => {
             let message = format!("{error:#}");
@@ -146,6 +153,7 @@ fn is_frame_of_the_machinery(function: &str) -> bool {
         "std::panicking::",
         "std::sys::",
         "core::panicking::",
+        "retell_sdk::",
     ];
     matches!(function, "apply" | "describe") || paths.iter().any(|path| function.contains(path))
 }

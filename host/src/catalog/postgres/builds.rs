@@ -116,7 +116,8 @@ pub(super) async fn swap_in_successor(
         return Ok(());
     }
     sqlx::query(
-        "UPDATE retell.versions SET state = 'ready', halt = 'none', halt_reason = NULL
+        "UPDATE retell.versions SET state = 'ready', halt_reason = NULL,
+             halt = CASE halt WHEN 'paused' THEN 'paused' ELSE 'none' END
          WHERE projection = $1 AND version = $2",
     )
     .bind(projection)

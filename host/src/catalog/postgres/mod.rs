@@ -14,8 +14,8 @@ use sqlx::PgPool;
 
 use super::lease::Lease;
 use super::{
-    Build, Catalog, CatalogError, ModuleRecord, NewVersion, Registered, RequestRecord, Switch,
-    VersionRecord,
+    Answer, Build, Catalog, CatalogError, ModuleRecord, NewVersion, Registered, RequestRecord,
+    Switch, VersionRecord,
 };
 use crate::event::Position;
 use crate::lifecycle::state::{Change, Status};
@@ -177,7 +177,7 @@ impl Catalog for PgCatalog {
         answered(requests::answer_request(self, id, outcome)).await
     }
 
-    async fn outcome(&self, id: i64) -> Result<Option<String>> {
+    async fn outcome(&self, id: i64) -> Result<Answer> {
         answered(requests::outcome(self, id)).await
     }
 

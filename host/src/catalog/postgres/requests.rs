@@ -3,7 +3,7 @@
 use sqlx::Row;
 
 use super::{PgCatalog, Result, doing};
-use crate::catalog::RequestRecord;
+use crate::catalog::{Answer, RequestRecord};
 use crate::postgres::Timestamp;
 
 pub(super) async fn add_request(
@@ -51,14 +51,18 @@ pub(super) async fn answer_request(catalog: &PgCatalog, id: i64, outcome: &str) 
     Ok(())
 }
 
-pub(super) async fn outcome(catalog: &PgCatalog, id: i64) -> Result<Option<String>> {
+pub(super) async fn outcome(catalog: &PgCatalog, id: i64) -> Result<Answer> {
     let outcome: Option<Option<String>> =
         sqlx::query_scalar("SELECT outcome FROM retell.requests WHERE id = $1")
             .bind(id)
             .fetch_optional(&catalog.pool)
             .await
             .map_err(doing("read an outcome"))?;
-    Ok(outcome.flatten())
+    Ok(match outcome {
+        None => Answer::Gone,
+        Some(None) => Answer::Open,
+        Some(Some(outcome)) => Answer::Given(outcome),
+    })
 }
 
 pub(super) async fn remove_request(catalog: &PgCatalog, id: i64) -> Result<bool> {

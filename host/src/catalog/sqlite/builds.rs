@@ -112,7 +112,8 @@ pub(super) async fn swap_in_successor(
         return Ok(());
     }
     sqlx::query(
-        "UPDATE versions SET state = 'ready', halt = 'none', halt_reason = NULL
+        "UPDATE versions SET state = 'ready', halt_reason = NULL,
+             halt = CASE halt WHEN 'paused' THEN 'paused' ELSE 'none' END
          WHERE projection = ? AND version = ?",
     )
     .bind(projection)

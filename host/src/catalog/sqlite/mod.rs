@@ -16,8 +16,8 @@ use sqlx::SqlitePool;
 
 use super::lease::Lease;
 use super::{
-    Build, Catalog, CatalogError, ModuleRecord, NewVersion, Registered, RequestRecord, Switch,
-    VersionRecord,
+    Answer, Build, Catalog, CatalogError, ModuleRecord, NewVersion, Registered, RequestRecord,
+    Switch, VersionRecord,
 };
 use crate::event::Position;
 use crate::lifecycle::state::{Change, Status};
@@ -149,7 +149,7 @@ impl Catalog for SqliteCatalog {
         requests::answer_request(self, id, outcome).await
     }
 
-    async fn outcome(&self, id: i64) -> Result<Option<String>> {
+    async fn outcome(&self, id: i64) -> Result<Answer> {
         requests::outcome(self, id).await
     }
 

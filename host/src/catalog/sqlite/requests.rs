@@ -3,7 +3,7 @@
 use sqlx::Row;
 
 use super::{Result, SqliteCatalog, doing};
-use crate::catalog::RequestRecord;
+use crate::catalog::{Answer, RequestRecord};
 
 pub(super) async fn add_request(
     catalog: &SqliteCatalog,
@@ -50,14 +50,18 @@ pub(super) async fn answer_request(catalog: &SqliteCatalog, id: i64, outcome: &s
     Ok(())
 }
 
-pub(super) async fn outcome(catalog: &SqliteCatalog, id: i64) -> Result<Option<String>> {
+pub(super) async fn outcome(catalog: &SqliteCatalog, id: i64) -> Result<Answer> {
     let outcome: Option<Option<String>> =
         sqlx::query_scalar("SELECT outcome FROM requests WHERE id = ?")
             .bind(id)
             .fetch_optional(&catalog.pool)
             .await
             .map_err(doing("read an outcome"))?;
-    Ok(outcome.flatten())
+    Ok(match outcome {
+        None => Answer::Gone,
+        Some(None) => Answer::Open,
+        Some(Some(outcome)) => Answer::Given(outcome),
+    })
 }
 
 pub(super) async fn remove_request(catalog: &SqliteCatalog, id: i64) -> Result<bool> {

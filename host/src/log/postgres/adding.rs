@@ -130,6 +130,7 @@ impl Adding<'_> {
         requests: &[Request<'r>],
     ) -> Result<(Vec<Answer>, Vec<NewRow<'r>>), sqlx::Error> {
         let known = find_known(self.session, requests)?;
+        self.revisions.make_room();
         learn_revisions(self.session, self.revisions, requests)?;
         let mut answering = Answering {
             tail: self.tail,
@@ -310,11 +311,18 @@ impl KnownEvent<'_> {
 impl Revisions {
     /// At the start of a transaction, given the hash of the log.
     pub(super) fn begin(&mut self, hash: Hash) {
-        if self.true_at != Some(hash) || self.last.len() >= REVISIONS_MAX {
+        if self.true_at != Some(hash) {
             self.last.clear();
         }
         // What follows may be rolled back.
         self.true_at = None;
+    }
+
+    /// Before those of the next requests are learned. A transaction may have any number of them.
+    fn make_room(&mut self) {
+        if self.last.len() >= REVISIONS_MAX {
+            self.last.clear();
+        }
     }
 
     pub(super) fn committed(&mut self, hash: Hash) {

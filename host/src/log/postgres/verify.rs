@@ -1,4 +1,4 @@
-//! Recomputing the hash chain.
+//! Recomputing the hash chain, and looking for what keeps the log as it is.
 
 use std::convert::identity;
 
@@ -10,10 +10,11 @@ use super::Shared;
 use crate::event::{Hash, Position};
 use crate::limits::{POSTGRES_ANSWER_TIMEOUT, POSTGRES_WORK_TIMEOUT};
 use crate::log::check_chain::Walk;
-use crate::log::{ChainCheck, ChainProgress, Head, chain};
+use crate::log::{ChainCheck, ChainFault, ChainProgress, Head, chain};
 use crate::postgres::{Timestamp, answered_within};
 
-/// Walks the whole log.
+/// Walks the whole log; one that is whole as a chain is then looked through for what keeps it append-only,
+/// and finds events in it.
 pub(super) async fn check_chain(
     shared: &Shared,
     progress: ChainProgress,
@@ -47,7 +48,14 @@ pub(super) async fn check_chain(
             break;
         }
     }
-    Ok(walk.end())
+    let mut check = walk.end();
+    if check.fault.is_none() {
+        check.fault = match missing_guard(shared).await? {
+            None => broken_index(shared).await?,
+            fault => fault,
+        };
+    }
+    Ok(check)
 }
 
 /// An event's position, the hash that follows for it, and the one it has.
@@ -84,4 +92,111 @@ fn is_damage(error: &sqlx::Error) -> bool {
         }
         _ => false,
     }
+}
+
+/// A trigger that keeps the log append-only, as the migrations made it.
+struct Guard {
+    table: &'static str,
+    name: &'static str,
+    function: &'static str,
+    /// Also for who replays another server's changes.
+    always: bool,
+}
+
+const fn guard(
+    table: &'static str,
+    name: &'static str,
+    function: &'static str,
+    always: bool,
+) -> Guard {
+    Guard {
+        table,
+        name,
+        function,
+        always,
+    }
+}
+
+const GUARDS: [Guard; 7] = [
+    guard("events", "events_added", "events_added", false),
+    guard("events", "events_update", "refuse", true),
+    guard("events", "events_delete", "refuse", true),
+    guard("events", "events_truncate", "refuse", true),
+    guard("log_head", "log_head_update", "log_head_moved", false),
+    guard("log_head", "log_head_delete", "refuse", true),
+    guard("log_head", "log_head_truncate", "refuse", true),
+];
+
+/// Tables and their indexes, by which events are found and are there once.
+const INDEXES: [(&str, &str); 5] = [
+    ("events", "events_pkey"),
+    ("events", "events_id"),
+    ("events", "events_stream"),
+    ("events", "events_type"),
+    ("log_head", "log_head_pkey"),
+];
+
+/// The first trigger that somebody dropped, replaced or disabled.
+async fn missing_guard(shared: &Shared) -> Result<Option<ChainFault>, sqlx::Error> {
+    let asking = sqlx::query_as(
+        "SELECT c.relname::text, t.tgname::text, p.proname::text, t.tgenabled::text
+         FROM pg_trigger t
+         JOIN pg_class c ON c.oid = t.tgrelid
+         JOIN pg_proc p ON p.oid = t.tgfoid AND p.pronamespace = c.relnamespace
+         WHERE c.relnamespace = 'retell'::regnamespace",
+    )
+    .fetch_all(&shared.pool);
+    let found: Vec<(String, String, String, String)> =
+        answered_within(POSTGRES_ANSWER_TIMEOUT, asking, identity).await?;
+    let fault = |guard: &Guard| {
+        let there = found.iter().find(|(table, name, function, _)| {
+            (table.as_str(), name.as_str(), function.as_str())
+                == (guard.table, guard.name, guard.function)
+        });
+        let (name, table) = (guard.name, guard.table);
+        match there.map(|it| it.3.as_str()) {
+            None => Some(ChainFault::Unguarded { name }),
+            Some("A") => None,
+            Some("O") if !guard.always => None,
+            Some(_) => {
+                let always = if guard.always { "ALWAYS " } else { "" };
+                Some(ChainFault::Storage {
+                    message: format!(
+                        "the trigger `{name}`, by which they stay so, does not fire as it should; \
+                         `ALTER TABLE retell.{table} ENABLE {always}TRIGGER {name}` mends that"
+                    ),
+                })
+            }
+        }
+    };
+    Ok(GUARDS.iter().find_map(fault))
+}
+
+/// The first index that somebody dropped, or that the server does not use.
+async fn broken_index(shared: &Shared) -> Result<Option<ChainFault>, sqlx::Error> {
+    let asking = sqlx::query_as(
+        "SELECT c.relname::text, i.relname::text, x.indisvalid AND x.indisready
+         FROM pg_index x
+         JOIN pg_class i ON i.oid = x.indexrelid
+         JOIN pg_class c ON c.oid = x.indrelid
+         WHERE c.relnamespace = 'retell'::regnamespace",
+    )
+    .fetch_all(&shared.pool);
+    let found: Vec<(String, String, bool)> =
+        answered_within(POSTGRES_ANSWER_TIMEOUT, asking, identity).await?;
+    let fault = |&(table, name): &(&'static str, &'static str)| {
+        let there = found
+            .iter()
+            .find(|it| (it.0.as_str(), it.1.as_str()) == (table, name));
+        match there.map(|it| it.2) {
+            None => Some(ChainFault::Unguarded { name }),
+            Some(true) => None,
+            Some(false) => Some(ChainFault::Storage {
+                message: format!(
+                    "the index `{name}` is not valid; `REINDEX INDEX retell.{name}` makes it anew"
+                ),
+            }),
+        }
+    };
+    Ok(INDEXES.iter().find_map(fault))
 }

@@ -180,30 +180,35 @@ impl Writer {
 
     /// The connection broke while a commit was on its way. Whoever gets the head's lock sees how it
     /// ended: the hash at the position is this transaction's, or is not. Without an event there is no
-    /// telling, and nothing is lost that asking again would not do.
+    /// telling.
     fn find_out(&mut self, tail: &Tail, broken: sqlx::Error) -> Result<(), LogError> {
         let began = Stopwatch::start();
         let found = loop {
             match self.hash_under_lock(tail.head.position) {
                 Ok(found) => break found,
                 Err(_) if began.elapsed() >= LOG_BUSY_TIMEOUT => {
-                    return Err(LogError::CommitUnknown {
-                        log: self.place.name.clone(),
-                        source: ServerError::from(broken).into(),
-                    });
+                    return Err(self.unknown(broken));
                 }
                 Err(_) => thread::sleep(POSTGRES_RETRY_PAUSE),
             }
         };
-        let is_done = if tail.head.position == tail.began {
-            !tail.has_more
-        } else {
-            found == Some(tail.head.hash)
-        };
-        if is_done {
+        if tail.head.position == tail.began {
+            return match tail.has_more {
+                true => Err(self.unknown(broken)),
+                false => Ok(()),
+            };
+        }
+        if found == Some(tail.head.hash) {
             return Ok(());
         }
         Err(self.place.explain("committing", broken))
+    }
+
+    fn unknown(&self, broken: sqlx::Error) -> LogError {
+        LogError::CommitUnknown {
+            log: self.place.name.clone(),
+            source: ServerError::from(broken).into(),
+        }
     }
 
     fn hash_under_lock(&mut self, position: Position) -> Result<Option<Hash>, sqlx::Error> {

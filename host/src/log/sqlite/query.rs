@@ -75,6 +75,7 @@ fn page(
     limit: usize,
 ) -> rusqlite::Result<Vec<StoredEvent>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let after = after.min(i64::MAX.cast_unsigned());
     let event_type = filter.event_type.as_deref();
     match &filter.stream {
         Some(stream) => {

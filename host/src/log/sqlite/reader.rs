@@ -26,6 +26,8 @@ const SPARSE: u64 = 8;
 /// … and with more than one in so many, the scan is faster again.
 const DENSE: u64 = 4;
 /// Events looked at in one read, so that a snapshot never lasts long.
+/// Positions of one window at most: those of all events in it that are wanted are collected.
+const WINDOW_MAX: u64 = 1 << 22;
 pub(super) const SCANNED_MAX: u64 = 65_536;
 /// More types than this are always scanned for: each costs a search in every window.
 const INDEXED_TYPES_MAX: usize = 256;
@@ -343,8 +345,9 @@ fn next_pace(width: u64, looked_at: u64, hits: u64, limit: u64) -> Pace {
         Pace::Scan
     } else if hits > limit {
         Pace::Windows((width / 2).max(1_000))
-    } else if hits * 2 < limit {
-        Pace::Windows(width.saturating_mul(2))
+    } else if hits * 2 < limit && looked_at == width {
+        // One that ended at the end of the log says nothing of what comes then.
+        Pace::Windows((width * 2).min(WINDOW_MAX))
     } else {
         Pace::Windows(width)
     }
@@ -406,5 +409,29 @@ impl Statements {
             ),
             wanted,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn width(pace: Pace) -> u64 {
+        match pace {
+            Pace::Windows(width) => width,
+            Pace::Scan => panic!("few events are wanted"),
+        }
+    }
+
+    #[test]
+    fn windows_grow_while_there_is_little_in_them() {
+        let mut at = 1_000;
+        for _ in 0..40 {
+            at = width(next_pace(at, at, 1, 3_000));
+        }
+        assert_eq!(at, WINDOW_MAX);
+        assert_eq!(width(next_pace(at, at, 3_001, 3_000)), WINDOW_MAX / 2);
+        // What was looked at ended at the end of the log.
+        assert_eq!(width(next_pace(4_000, 1, 0, 3_000)), 4_000);
     }
 }

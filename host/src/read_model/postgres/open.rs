@@ -135,6 +135,10 @@ pub(super) fn open(
         });
     }
     take_over(&mut session, place, epoch)?;
+    // Whoever was still writing has committed by now, or never will.
+    let status = session
+        .run(async |it| Ok(provenance::read(it, place).await))
+        .map_err(opening)??;
     if !status.ready {
         replaying_mode(&mut session).map_err(opening)?;
     }

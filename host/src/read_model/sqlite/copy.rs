@@ -10,12 +10,14 @@ use super::{modes, open, provenance};
 use crate::read_model::{Checkpoint, ReadModelError};
 use crate::sqlite_format::DatabasePages;
 
-/// Copies the read model into a file that must not exist, durably, and returns where it stood.
+/// Copies the read model into a file, durably, in the place of one that is there, and returns where it
+/// stood.
 pub(super) fn copy(path: &Path, to: &Path) -> Result<Checkpoint, ReadModelError> {
     let io = |error| io_fault(to, Doing::Create, error);
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder).map_err(io)?;
     }
+    open::remove_database(to).map_err(io)?;
     while !copy_once(path, to)? {
         open::remove_database(to).map_err(io)?;
     }
@@ -41,9 +43,14 @@ fn copy_once(path: &Path, to: &Path) -> Result<bool, ReadModelError> {
     let copied = open::connect(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let is_ready = provenance::read(&copied, to)?.status.ready;
     let was_in_place = has_wal(&from).map_err(|error| fault(path, Doing::Read, error))?;
-    if was_in_place && !is_ready {
-        modes::wal(&copied).map_err(|error| fault(to, Doing::Create, error))?;
-    }
+    let settled = || {
+        if was_in_place && !is_ready {
+            modes::wal(&copied)?;
+        }
+        // The copy is synced, whatever ran on when it was made.
+        open::note_unsynced(&copied, None)
+    };
+    settled().map_err(|error| fault(to, Doing::Create, error))?;
     copied
         .close()
         .map_err(|(_, error)| fault(to, Doing::Create, error))?;

@@ -207,9 +207,15 @@ fn take_over_build(
             });
         }
     }
-    set_mode(connection, stored.status.ready).map_err(|error| fault(path, Doing::Open, error))?;
+    let opening = |error| fault(path, Doing::Open, error);
+    set_mode(connection, stored.status.ready).map_err(opening)?;
     take_over(connection, path, epoch)?;
-    Ok(stored)
+    // Whoever was still writing has committed by now, or never will.
+    let taken = provenance::read(connection, path)?;
+    if taken.status.ready != stored.status.ready {
+        set_mode(connection, taken.status.ready).map_err(opening)?;
+    }
+    Ok(taken)
 }
 
 /// Writes the epoch, unless a later one is there already, or another file has taken this one's place.

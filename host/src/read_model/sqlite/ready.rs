@@ -17,7 +17,7 @@ use crate::limits;
 use crate::read_model::ReadModelError;
 
 /// Virtual machine steps between two looks at the clock.
-const STEPS_PER_LOOK: i32 = 100_000;
+pub(super) const STEPS_PER_LOOK: i32 = 100_000;
 
 impl SqliteReadModel {
     pub(super) fn make_ready(&mut self) -> Result<(), ReadModelError> {

@@ -246,6 +246,7 @@ impl SqliteReadModel {
         let role = provenance::read(&self.connection, &self.path)?.status.role;
         let connection = open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let noted = modes::unfinished_mode(&connection)
+            .and_then(|()| connection.execute_batch("BEGIN"))
             .and_then(|()| connection.execute(provenance::UPDATE_ROLE, [role.as_str()]))
             .and_then(|_| {
                 let (checkpoint, rate) = (flush.checkpoint, flush.events_per_s);
@@ -256,6 +257,7 @@ impl SqliteReadModel {
             journal::read(&self.connection).map_err(|error| self.fault(Doing::Read, error))?;
         journal::write(&connection, &kept)
             .and_then(|()| journal::write(&connection, flush.journal))
+            .and_then(|()| connection.execute_batch("COMMIT"))
             .map_err(|error| fault(path, Doing::Commit, error))
     }
 }

@@ -245,6 +245,21 @@ fn after_replay_sql_may_not_touch_what_is_not_its_own() {
     }
 }
 
+/// An index that the module made does not take a row: that is the module's fault, and no reason to try
+/// again for ever.
+#[test]
+fn an_index_that_does_not_take_a_row_is_a_conflict() {
+    let sql = "CREATE INDEX person_json ON person (json_extract(town, '$.a')) WHERE age > 5";
+    let (_folder, mut model, result) = after(sql);
+    result.expect("gets ready");
+    let bob = person("bob", None, Some("no JSON"), 6);
+    let error = model.write(&[put(&bob, true)]).expect_err("is refused");
+    assert!(
+        matches!(error, ReadModelError::Conflict { .. }) && error.is_the_modules_fault(),
+        "{error:?}"
+    );
+}
+
 #[test]
 fn a_virtual_table_cannot_take_a_table_of_the_manifest_for_its_own() {
     let mut manifest = with_sql("CREATE VIRTUAL TABLE person USING fts4(x)");

@@ -1,13 +1,17 @@
 //! Writing changed rows: sorted, with prepared statements, in one large transaction.
 
+use std::time::Instant;
+
 use retell_contract::key::decode_key;
 use retell_contract::row::walk_row;
 use rusqlite::{CachedStatement, ErrorCode, Statement};
 
 use super::SqliteReadModel;
 use super::fault::Doing;
+use super::ready::STEPS_PER_LOOK;
 use super::rows;
 use super::schema::TableSql;
+use crate::limits;
 use crate::read_model::{ReadModelError, RowChange};
 
 impl SqliteReadModel {
@@ -17,6 +21,24 @@ impl SqliteReadModel {
     ) -> Result<(), ReadModelError> {
         self.change_in_place()?;
         self.begin()?;
+        if !self.may_have_triggers() {
+            return self.write_groups(changes);
+        }
+        let end = Instant::now() + limits::TRIGGERS_TIME_MAX;
+        self.connection
+            .progress_handler(STEPS_PER_LOOK, Some(move || Instant::now() > end))
+            .map_err(|error| self.fault(Doing::Write, error))?;
+        let written = self.write_groups(changes);
+        let _ = self.connection.progress_handler(0, None::<fn() -> bool>);
+        written
+    }
+
+    /// Whether the module's own SQL runs with what is written.
+    fn may_have_triggers(&self) -> bool {
+        self.ready && !self.after_replay.is_empty()
+    }
+
+    fn write_groups(&mut self, changes: &[RowChange<'_>]) -> Result<(), ReadModelError> {
         for group in changes.chunk_by(|a, b| a.table == b.table) {
             let table = super::table_of(&self.tables, group[0].table)?;
             if table.has_unique_index {
@@ -110,13 +132,24 @@ impl SqliteReadModel {
     }
 
     fn write_fault(&self, table: &TableSql, error: rusqlite::Error) -> ReadModelError {
-        if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) {
-            return ReadModelError::Conflict {
-                model: self.path.as_path().into(),
-                table: table.name.clone(),
-                message: error.to_string(),
-            };
+        let message = match error.sqlite_error_code() {
+            Some(ErrorCode::ConstraintViolation) => error.to_string(),
+            Some(ErrorCode::OperationInterrupted) if self.may_have_triggers() => format!(
+                "what its after-replay SQL made takes more than {} minutes",
+                limits::TRIGGERS_TIME_MAX.as_secs() / 60
+            ),
+            // An expression of an index or a trigger that does not take the row.
+            Some(ErrorCode::Unknown | ErrorCode::TooBig | ErrorCode::TypeMismatch)
+                if self.may_have_triggers() =>
+            {
+                error.to_string()
+            }
+            _ => return self.fault(Doing::Write, error),
+        };
+        ReadModelError::Conflict {
+            model: self.path.as_path().into(),
+            table: table.name.clone(),
+            message,
         }
-        self.fault(Doing::Write, error)
     }
 }

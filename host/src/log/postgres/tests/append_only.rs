@@ -2,6 +2,7 @@
 
 use super::Database;
 use crate::log::conformance::{append, event};
+use crate::log::{EventLog as _, unwatched};
 
 async fn log_of_two() -> Database {
     let database = Database::new();
@@ -76,5 +77,71 @@ async fn the_head_names_the_last_event() {
             refusal.contains("the head of the event log"),
             "{sql}: {refusal}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_keeps_it_so_is_looked_for() {
+    let database = log_of_two().await;
+    let log = database.log().await;
+    let fault = async || {
+        let check = log.check_chain(unwatched()).await.expect("reads");
+        check.fault.map(|it| it.to_string())
+    };
+    assert_eq!(fault().await, None);
+    let update = "BEFORE UPDATE ON retell.events FOR EACH ROW EXECUTE FUNCTION";
+    let always = "ALTER TABLE retell.events ENABLE ALWAYS TRIGGER events_update";
+    for (harm, says, remedy) in [
+        (
+            "ALTER TABLE retell.events DISABLE TRIGGER events_update",
+            always,
+            always,
+        ),
+        // As it is after somebody disabled and enabled it.
+        (
+            "ALTER TABLE retell.events ENABLE TRIGGER events_update",
+            always,
+            always,
+        ),
+        (
+            "ALTER TABLE retell.log_head ENABLE REPLICA TRIGGER log_head_update",
+            "ALTER TABLE retell.log_head ENABLE TRIGGER log_head_update",
+            "ALTER TABLE retell.log_head ENABLE TRIGGER log_head_update",
+        ),
+        (
+            "DROP TRIGGER events_update ON retell.events",
+            "`events_update` is gone",
+            &format!("CREATE TRIGGER events_update {update} retell.refuse('never'); {always}"),
+        ),
+        (
+            &format!(
+                "CREATE FUNCTION retell.allow() RETURNS trigger LANGUAGE plpgsql
+                     AS 'BEGIN RETURN NEW; END';
+                 DROP TRIGGER events_update ON retell.events;
+                 CREATE TRIGGER events_update {update} retell.allow(); {always}"
+            ),
+            "`events_update` is gone",
+            &format!(
+                "DROP TRIGGER events_update ON retell.events;
+                 CREATE TRIGGER events_update {update} retell.refuse('never'); {always}"
+            ),
+        ),
+        (
+            "DROP INDEX retell.events_id",
+            "`events_id` is gone",
+            "CREATE UNIQUE INDEX events_id ON retell.events (id)",
+        ),
+        (
+            "UPDATE pg_index SET indisvalid = false
+             WHERE indexrelid = 'retell.events_type'::regclass",
+            "the index `events_type` is not valid",
+            "REINDEX INDEX retell.events_type",
+        ),
+    ] {
+        database.psql(harm);
+        let fault_after = fault().await.unwrap_or_default();
+        assert!(fault_after.contains(says), "{harm}: {fault_after}");
+        database.psql(remedy);
+        assert_eq!(fault().await, None, "{remedy}");
     }
 }

@@ -614,6 +614,31 @@ fn rows_before_the_first_checkpoint_are_kept() {
     assert_eq!(found, [Some(visit.1), Some(later.1)]);
 }
 
+/// A copy is synced, and may be taken to another machine, whatever ran where it was made.
+#[test]
+fn a_copy_is_not_taken_for_unsynced() {
+    let (folder, copied) = (Folder::new(), Folder::new());
+    let (mut model, manifest, visit) = rewritable(&folder);
+    rewrite(&mut *model, &visit, true).expect("rewrites");
+    let again = [Value::Timestamp(6), Value::Null];
+    let again = (encode_key(&again[..1]), encode_row(&again));
+    rewrite(&mut *model, &again, true).expect("rewrites");
+    let boot = |folder: &Folder| -> Option<String> {
+        let connection = Connection::open(folder.path()).expect("opens");
+        let sql = "SELECT unsynced_boot FROM retell_read_model";
+        connection
+            .query_row(sql, [], |row| row.get(0))
+            .expect("reads")
+    };
+    assert!(boot(&folder).is_some(), "it is not synced as it is");
+    // In the place of what an earlier copy left there.
+    for _ in 0..2 {
+        SqliteReadModel::copy(&folder.path(), &copied.path()).expect("copies");
+        assert_eq!(boot(&copied), None);
+    }
+    copied.open(&manifest, &provenance(), 2).expect("opens");
+}
+
 /// A note of what is not synced that is itself not synced could be lost alone.
 #[test]
 fn a_build_that_goes_on_notes_so_durably_first() {
