@@ -32,41 +32,67 @@ pub trait Fields<'a>: Sized {
     /// The event types that the struct itself names; none if whoever uses it names them.
     const NAMES: &'static [&'static str];
 
+    /// Older event types, which it takes beside those that whoever uses it names.
+    const WAS: &'static [&'static str];
+
     /// Whether the struct itself names older forms. Only the event that is of that struct alone takes them.
     const HAS_OLDER: bool;
 
-    fn fields() -> Vec<Field>;
+    fn fields() -> Vec<DeclaredField>;
 
     fn decode(row: Row<'a>) -> Result<Self>;
 }
 
-/// Whether no event type stands in two of the lists.
-pub const fn are_distinct(names: &[&[&str]]) -> bool {
+/// A field of the manifest, and what it is called in Rust.
+#[derive(Debug, Clone)]
+pub struct DeclaredField {
+    name: &'static str,
+    field: Field,
+}
+
+/// Whether no two variants take one event type. Each has several lists of those that it takes, and
+/// one may stand in two of them: an older form of the variant takes some of its types again.
+pub const fn are_distinct(variants: &[&[&[&str]]]) -> bool {
+    let mut variant = 0;
+    while variant < variants.len() {
+        let mut other = variant + 1;
+        while other < variants.len() {
+            if have_common(variants[variant], variants[other]) {
+                return false;
+            }
+            other += 1;
+        }
+        variant += 1;
+    }
+    true
+}
+
+const fn have_common(lists: &[&[&str]], others: &[&[&str]]) -> bool {
     let mut list = 0;
-    while list < names.len() {
+    while list < lists.len() {
         let mut name = 0;
-        while name < names[list].len() {
-            let mut other = list + 1;
-            while other < names.len() {
-                if has(names[other], names[list][name]) {
-                    return false;
-                }
-                other += 1;
+        while name < lists[list].len() {
+            if has(others, lists[list][name]) {
+                return true;
             }
             name += 1;
         }
         list += 1;
     }
-    true
+    false
 }
 
-const fn has(names: &[&str], name: &str) -> bool {
-    let mut at = 0;
-    while at < names.len() {
-        if same(names[at], name) {
-            return true;
+const fn has(lists: &[&[&str]], name: &str) -> bool {
+    let mut list = 0;
+    while list < lists.len() {
+        let mut at = 0;
+        while at < lists[list].len() {
+            if same(lists[list][at], name) {
+                return true;
+            }
+            at += 1;
         }
-        at += 1;
+        list += 1;
     }
     false
 }
@@ -75,8 +101,10 @@ const fn has(names: &[&str], name: &str) -> bool {
 /// derived code knows how to decode it.
 #[derive(Debug, Default)]
 pub struct Shapes {
-    shapes: Vec<Shape>,
+    declared: Vec<Shape>,
     arms: Vec<u16>,
+    /// For each shape, what its fields are called in Rust.
+    field_names: Vec<Vec<&'static str>>,
 }
 
 impl Shapes {
@@ -86,21 +114,39 @@ impl Shapes {
         shapes
     }
 
-    /// Adds a shape under each of the names.
-    pub fn add(&mut self, arm: u16, names: &[&str], fields: &[Field]) {
-        for &name in names {
+    /// Adds a shape under each of the names in the lists, once.
+    pub fn add(&mut self, arm: u16, names: &[&[&str]], fields: &[DeclaredField]) {
+        let before = self.declared.len();
+        for &name in names.iter().copied().flatten() {
+            let mut added = self.declared[before..].iter();
+            if added.any(|shape| shape.event_type == name) {
+                continue;
+            }
             self.arms.push(arm);
-            self.shapes.push(Shape {
+            self.field_names
+                .push(fields.iter().map(|it| it.name).collect());
+            self.declared.push(Shape {
                 event_type: name.to_owned(),
-                fields: fields.to_vec(),
+                fields: fields.iter().map(|it| it.field.clone()).collect(),
             });
         }
     }
 
-    /// Adds the shape of a struct, under its own names if it has any.
-    pub fn add_fields<'a, F: Fields<'a>>(&mut self, arm: u16, names: &[&str]) {
-        let names = if F::NAMES.is_empty() { names } else { F::NAMES };
-        self.add(arm, names, &F::fields());
+    /// Adds the shape of a struct, under its own names if it has any, and under its older ones.
+    pub fn add_fields<'a, F: Fields<'a>>(&mut self, arm: u16, names: &[&[&str]]) {
+        let own = [F::NAMES];
+        let names = if F::NAMES.is_empty() { names } else { &own };
+        self.add(arm, &[names, &[F::WAS]].concat(), &F::fields());
+    }
+
+    /// The fields of this name in Rust: the number of the shape, that of the field, and the field.
+    pub(crate) fn fields_named(&self, name: &str) -> impl Iterator<Item = (u16, u16, &Field)> {
+        let shapes = (0u16..).zip(self.declared.iter().zip(&self.field_names));
+        shapes.flat_map(move |(number, (shape, names))| {
+            let fields = (0u16..).zip(&shape.fields).zip(names);
+            let named = fields.filter(move |(_, it)| **it == name);
+            named.map(move |((field, it), _)| (number, field, it))
+        })
     }
 
     pub fn arms(self) -> Vec<u16> {
@@ -108,7 +154,7 @@ impl Shapes {
     }
 
     pub fn into_shapes(self) -> Vec<Shape> {
-        self.shapes
+        self.declared
     }
 }
 
@@ -274,12 +320,19 @@ pub fn arm(row: Row<'_>) -> u16 {
     row.arm
 }
 
-/// Declares a field of the manifest.
-pub fn field(paths: &[&str], wants: Wanted, optional: bool, nullable: bool) -> Field {
-    Field {
+/// Declares a field of the manifest. `name` is what it is called in Rust.
+pub fn field(
+    name: &'static str,
+    paths: &[&str],
+    wants: Wanted,
+    optional: bool,
+    nullable: bool,
+) -> DeclaredField {
+    let field = Field {
         paths: paths.iter().map(|&path| path.to_owned()).collect(),
         wants,
         optional,
         nullable,
-    }
+    };
+    DeclaredField { name, field }
 }

@@ -3,40 +3,36 @@
 //! say which fields are keys of which tables. They change what a batch costs and nothing else.
 
 use retell_contract::key;
-use retell_contract::manifest::{Hint, Manifest, Shape, Table, Wanted};
+use retell_contract::manifest::{Hint, Manifest, Table, Wanted};
 use retell_contract::uuid::parse_uuid;
 use retell_contract::value::ColumnType;
 
 use crate::batch::{Batch, Cells};
 use crate::cache::NO_ENTRY;
 use crate::db::Db;
+use crate::event::Shapes;
 use crate::hash::{hash_bytes, hash_u64};
 
-/// The hints for `keys`: names of fields, each with the table that it is a key of.
+/// The hints for `keys`: names of fields in Rust, each with the table that it is a key of.
 ///
 /// # Panics
 /// When no event has such a field of the type of that key: the host shows it when it loads the
 /// module.
-pub fn hints(shapes: &[Shape], tables: &[Table], keys: &[(&str, &str)]) -> Vec<Hint> {
+pub fn hints(shapes: &Shapes, tables: &[Table], keys: &[(&str, &str)]) -> Vec<Hint> {
     let mut hints = Vec::new();
     for &(name, table_name) in keys {
         let before = hints.len();
         let table = (0u16..).zip(tables).find(|(_, it)| it.name == table_name);
-        let kind = table.and_then(|(_, it)| kind_of_key(it));
-        for (shape, declared) in (0u16..).zip(shapes) {
-            for (field, it) in (0u16..).zip(&declared.fields) {
-                let is_it = it.paths.first().is_some_and(|path| path == name);
-                if let Some((table, _)) = table
-                    && is_it
-                    && kind.is_some_and(|kind| is_of(it.wants, kind))
-                {
-                    hints.push(Hint {
-                        shape,
-                        fields: vec![field],
-                        table,
-                    });
-                }
-            }
+        if let Some((table, it)) = table
+            && let Some(kind) = kind_of_key(it)
+        {
+            let named = shapes.fields_named(name);
+            let keys = named.filter(|(_, _, field)| is_of(field.wants, kind));
+            hints.extend(keys.map(|(shape, field, _)| Hint {
+                shape,
+                fields: vec![field],
+                table,
+            }));
         }
         assert!(
             hints.len() > before,

@@ -103,14 +103,15 @@ pub mod __private {
     pub use crate::changes::{ChangeSet, Failure, PackedRows};
     pub use crate::db::{Host, Tables};
     pub use crate::event::{
-        Shapes, are_distinct, arm, defaulted, field, optional, patched, required, take_json,
+        DeclaredField, Shapes, are_distinct, arm, defaulted, field, optional, patched, required,
+        take_json,
     };
     pub use crate::fetch::{Fetch, hints};
     pub use crate::projection::run;
     pub use crate::table::check_key_bytes;
     pub use retell_contract::manifest::{
-        AfterReplay, Dialect, Envelope as EnvelopeParts, Field, Manifest, Table, TableColumn,
-        TableIndex, Wanted,
+        AfterReplay, Dialect, Envelope as EnvelopeParts, Manifest, Table, TableColumn, TableIndex,
+        Wanted,
     };
     pub use retell_contract::names;
     pub use retell_contract::value::ValueError;

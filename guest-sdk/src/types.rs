@@ -174,7 +174,8 @@ impl Json {
         Ok(Self(json::canonical(text)?))
     }
 
-    /// What a value serialises to.
+    /// What a value serialises to. Refuses U+0000 in strings, and more than 127 lists and objects
+    /// inside one another, which could not be read back.
     pub fn from_value(value: &(impl Serialize + ?Sized)) -> Result<Self> {
         Ok(Self(json::canonical_value(&serde_json::to_value(value)?)?))
     }

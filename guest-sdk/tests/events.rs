@@ -1,11 +1,13 @@
 //! What event fields can be, and how old events are read.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use retell_sdk::prelude::*;
 use retell_sdk::testing::{Event as TestEvent, event, given, try_given};
 use serde::Deserialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 mod fields {
     use super::*;
@@ -25,7 +27,9 @@ mod fields {
             uuid: Uuid,
             json: Json,
             tags: Vec<String>,
-            by_name: BTreeMap<&'a str, Nested>,
+            borrowed_tags: Vec<Cow<'a, str>>,
+            raw: &'a RawValue,
+            by_name: BTreeMap<String, Nested>,
             #[field(path = "deep.er")]
             er: i64,
             r#type: String,
@@ -80,7 +84,7 @@ fn everything() -> serde_json::Value {
         "boolean": true, "integer": -5, "small": 255, "large": 9, "real": 1, "text": "t\n",
         "borrowed": "b", "time": "2026-01-31T12:00:00Z",
         "uuid": "0190F3A0-7c1e-7def-8a9b-0123456789ab", "json": {"b": 1.0, "a": []},
-        "tags": ["x", "y"], "by_name": {"n": {"at": 5, "id": null}}, "deep": {"er": 3},
+        "tags": ["x", "y"], "borrowed_tags": ["a\"b"], "raw": ["\""], "by_name": {"n": {"at": 5, "id": null}}, "deep": {"er": 3},
         "type": "kind", "unknown": [1, 2, 3]
     })
 }
@@ -93,7 +97,7 @@ fn fields_of_every_type() {
         "Everything { boolean: true, integer: -5, small: 255, large: 9, real: 1.0, \
          text: \"t\\n\", borrowed: \"b\", time: Timestamp(1769860800000000), \
          uuid: Uuid(0190f3a0-7c1e-7def-8a9b-0123456789ab), json: Json({\"a\":[],\"b\":1}), \
-         tags: [\"x\", \"y\"], by_name: {\"n\": Nested { at: Timestamp(5), id: None }}, er: 3, \
+         tags: [\"x\", \"y\"], borrowed_tags: [\"a\\\"b\"], raw: RawValue([\"\\\"\"]), by_name: {\"n\": Nested { at: Timestamp(5), id: None }}, er: 3, \
          type: \"kind\" }"
     );
 }
@@ -312,6 +316,107 @@ fn old_events_are_read_as_new_ones() {
             "cleared",
             "Unheard [1]",
         ]
+    );
+}
+
+#[allow(dead_code, reason = "seen through their shapes")]
+mod renamed {
+    use super::*;
+
+    #[derive(Event)]
+    pub(super) enum Cms {
+        #[event(from = V1, from = V0)]
+        ArticleCreated(Created),
+        #[event(name = "ArticleGone", was("article_gone"))]
+        Deleted(Deletion),
+        #[event(was("article_liked"))]
+        Liked(Like),
+        #[event(any)]
+        Other(Anything),
+    }
+
+    #[derive(Event)]
+    #[event(was("article_created"))]
+    pub(super) struct Created {
+        title: String,
+    }
+
+    /// It was called otherwise, too, and had other fields.
+    #[derive(Event)]
+    #[event(was("NewArticle", "article_created"))]
+    pub(super) struct V1 {
+        headline: String,
+    }
+
+    /// Older still, and never called as it is today.
+    #[derive(Event)]
+    #[event(name = "Article", was("article"))]
+    pub(super) struct V0 {}
+
+    impl From<V1> for Cms {
+        fn from(old: V1) -> Self {
+            Self::ArticleCreated(Created {
+                title: old.headline,
+            })
+        }
+    }
+
+    impl From<V0> for Cms {
+        fn from(V0 {}: V0) -> Self {
+            let title = String::new();
+            Self::ArticleCreated(Created { title })
+        }
+    }
+
+    #[derive(Event)]
+    #[event(was("article_deleted"))]
+    pub(super) struct Deletion {}
+
+    #[derive(Event)]
+    #[event(name = "ArticleLiked")]
+    pub(super) struct Like {}
+
+    #[derive(Event)]
+    #[event(was("anything"))]
+    pub(super) struct Anything {}
+
+    /// Of one type of event, and no variant gives it another name.
+    #[derive(Event)]
+    #[event(was("happened"))]
+    pub(super) struct Happened {}
+}
+
+#[test]
+fn older_types_of_a_struct_are_beside_its_name() {
+    use retell_sdk::__private::Shapes;
+    let types = |shapes: Shapes| -> Vec<_> {
+        let shapes = shapes.into_shapes().into_iter();
+        shapes.map(|shape| shape.event_type).collect()
+    };
+    assert_eq!(
+        types(Shapes::of::<renamed::Cms>()),
+        [
+            "ArticleCreated",
+            "article_created",
+            // Of its older forms.
+            "ArticleCreated",
+            "article_created",
+            "NewArticle",
+            "Article",
+            "article",
+            // A name that the variant gives.
+            "ArticleGone",
+            "article_gone",
+            "article_deleted",
+            // The struct's own, and what the variant was.
+            "ArticleLiked",
+            "article_liked",
+            "*",
+        ]
+    );
+    assert_eq!(
+        types(Shapes::of::<renamed::Happened>()),
+        ["Happened", "happened"]
     );
 }
 

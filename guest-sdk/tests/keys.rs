@@ -260,3 +260,48 @@ mod mistaken {
 fn a_field_of_another_type_than_the_key_is_refused() {
     mistaken::Projection::manifest();
 }
+
+mod elsewhere_in_the_payload {
+    use super::*;
+
+    #[derive(Event)]
+    enum Written {
+        Article {
+            #[field(path = "author.id")]
+            author: i64,
+            #[field(path = "author")]
+            whole: Json,
+        },
+        Comment {
+            #[field(was("writer"))]
+            author: i64,
+        },
+    }
+
+    #[derive(Table)]
+    struct Author {
+        #[key]
+        id: i64,
+    }
+
+    #[projection(name = "authors", version = "1.0.0", tables(Author), keys(author = Author))]
+    fn project(event: Written, _: &Meta, db: &mut Db) -> Result<()> {
+        let id = match event {
+            Written::Article { author, whole } => {
+                ensure!(whole != Json::default(), "no author");
+                author
+            }
+            Written::Comment { author } => author,
+        };
+        db.put(Author { id })
+    }
+}
+
+#[test]
+fn a_key_is_known_by_the_name_of_its_field_wherever_it_is_in_the_payload() {
+    let manifest = elsewhere_in_the_payload::Projection::manifest();
+    let hints = manifest.hints.iter();
+    let hints: Vec<_> = hints.map(|hint| (hint.shape, hint.fields[0])).collect();
+    assert_eq!(hints, [(0, 0), (1, 0)]);
+    assert_eq!(manifest.shapes[0].fields[0].paths, ["author.id"]);
+}

@@ -477,3 +477,37 @@ fn a_table_that_was_not_declared_is_named() {
         "table `forgotten` is not one of this projection: add it to `tables(...)`"
     );
 }
+
+mod chain {
+    use super::*;
+
+    #[derive(Event)]
+    pub(super) struct Linked;
+
+    #[derive(Table)]
+    pub(super) struct Chain {
+        #[key]
+        id: i64,
+        pub(super) links: Json,
+    }
+
+    #[projection(name = "chain", version = "1.0.0", tables(Chain))]
+    fn project(_: Linked, _: &Meta, db: &mut Db) -> Result<()> {
+        let before = db.get::<Chain>(1)?.map(|chain| &chain.links);
+        let links = Json::from_value(&[before])?;
+        db.put(Chain { id: 1, links })
+    }
+}
+
+#[test]
+fn json_too_deep_to_be_read_back_fails_its_event() {
+    let linked = |times| vec![event("Linked", json!({})); times];
+    let model = given::<chain::Projection>(linked(127));
+    let links = &model.rows::<chain::Chain>()[0].links;
+    links.parse::<Value>().expect("it can be read back");
+    let failure = try_given::<chain::Projection>(linked(128)).expect_err("too deep");
+    assert_eq!(
+        failure.to_string(),
+        "event 128, `Linked`: JSON is 128 levels deep, and at most 127 are allowed"
+    );
+}

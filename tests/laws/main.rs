@@ -7,6 +7,9 @@ mod content;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "this binary needs only some of it")]
 mod support;
+#[path = "../support/waiting.rs"]
+#[allow(dead_code, reason = "this binary needs only some of it")]
+mod waiting;
 
 mod engine;
 mod modules;

@@ -245,7 +245,7 @@ impl<'a> Run<'a> {
 
     /// Decides about a dead letter.
     pub(crate) fn decide(&mut self, position: Position, remedy: Remedy) {
-        let decided = self.replay().decide(position, remedy);
+        let decided = self.replay().decide(position, remedy, &|| false);
         decided.expect("it can be written").expect("it is open");
         self.moment();
     }

@@ -17,6 +17,7 @@ use semver::Version;
 
 use crate::content::{self, Content, Fold};
 use crate::engine;
+use crate::waiting::StopOnDrop;
 
 const SEED: u64 = 0x7265_7465_6c6c;
 const SWITCHES: usize = 60;
@@ -185,14 +186,6 @@ fn readers_never_go_back_and_a_rollback_builds_nothing() {
     let fold = Fold::of(&all);
     fold.assert_is_version_1(&paths[0]);
     fold.assert_is_version_2(&paths[1]);
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 async fn take_turns(access: &mut Access) {

@@ -150,9 +150,9 @@ impl Fitter {
     }
 
     /// Appends one event to the blocks of a module. `Ok(None)`: the module takes no events of the
-    /// type, and nothing was appended. An error is that of the last shape of the type, and leaves
-    /// the blocks as they were. `located` must have been filled for this plan and payload, and
-    /// `blocks` made of the module's shapes.
+    /// type, and nothing was appended. An error is that of the first shape of the type, which is the
+    /// newest form of its events, and leaves the blocks as they were. `located` must have been filled
+    /// for this plan and payload, and `blocks` made of the module's shapes.
     pub fn fit(
         &self,
         plan: PlanId,
@@ -162,22 +162,25 @@ impl Fitter {
         blocks: &mut Blocks,
         to: FitTo,
     ) -> Result<Option<u16>, FieldError> {
-        let Some((last, others)) = self.plans[plan.0].modules[module].split_last() else {
+        let Some((first, others)) = self.plans[plan.0].modules[module].split_first() else {
             return Ok(None);
         };
         if let Some(flaw) = located.flaw {
             return Err(flaw.into());
         }
+        if to == FitTo::OwnColumns && !first.has_own {
+            return Ok(Some(first.index));
+        }
+        let Err(error) = first.fit(payload, &located.spots, blocks, to) else {
+            return Ok(Some(first.index));
+        };
         for shape in others {
             let fitted = shape.fit(payload, &located.spots, blocks, to);
             if fitted.is_ok() {
                 return Ok(Some(shape.index));
             }
         }
-        if to == FitTo::AllColumns || last.has_own {
-            last.fit(payload, &located.spots, blocks, to)?;
-        }
-        Ok(Some(last.index))
+        Err(error)
     }
 
     /// Whether any two modules have a column alike.

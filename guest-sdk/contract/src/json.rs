@@ -5,6 +5,10 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+/// How many lists and objects may stand inside one another: serde_json reads no deeper, so what is
+/// deeper could be stored and never read back.
+pub const DEPTH_MAX: usize = 127;
+
 /// A text that is not JSON, or JSON that cannot be stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
@@ -12,6 +16,8 @@ pub enum JsonError {
     Syntax { reason: String },
     #[error("JSON texts must not hold U+0000")]
     Nul,
+    #[error("JSON is {found} levels deep, and at most {DEPTH_MAX} are allowed")]
+    Depth { found: usize },
 }
 
 impl From<serde_json::Error> for JsonError {
@@ -36,7 +42,7 @@ pub fn canonical(text: &str) -> Result<String, JsonError> {
 /// [`canonical`] of a value that is parsed already.
 pub fn canonical_value(value: &Value) -> Result<String, JsonError> {
     let mut out = String::new();
-    write_value(&mut out, value)?;
+    write_value(&mut out, value, DEPTH_MAX)?;
     Ok(out)
 }
 
@@ -57,29 +63,56 @@ pub fn check(text: &str) -> Result<(), JsonError> {
     Ok(())
 }
 
-fn write_value(out: &mut String, value: &Value) -> Result<(), JsonError> {
+/// `levels`: how many lists and objects may still be opened.
+fn write_value(out: &mut String, value: &Value, levels: usize) -> Result<(), JsonError> {
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(true) => out.push_str("true"),
         Value::Bool(false) => out.push_str("false"),
         Value::Number(number) => write_number(out, number),
         Value::String(text) => write_text(out, text)?,
+        Value::Array(_) | Value::Object(_) if levels == 0 => {
+            let found = DEPTH_MAX + depth(value);
+            return Err(JsonError::Depth { found });
+        }
         Value::Array(items) => {
             out.push('[');
             for (i, item) in items.iter().enumerate() {
                 if i > 0 {
                     out.push(',');
                 }
-                write_value(out, item)?;
+                write_value(out, item, levels - 1)?;
             }
             out.push(']');
         }
-        Value::Object(map) => write_object(out, map)?,
+        Value::Object(map) => write_object(out, map, levels - 1)?,
     }
     Ok(())
 }
 
-fn write_object(out: &mut String, map: &Map<String, Value>) -> Result<(), JsonError> {
+/// How many lists and objects stand inside one another. A call for each might need more stack than
+/// there is.
+fn depth(value: &Value) -> usize {
+    let inner = |value: &&Value| matches!(value, Value::Array(_) | Value::Object(_));
+    let mut depth = 0;
+    let mut level: Vec<&Value> = std::iter::once(value).filter(inner).collect();
+    while !level.is_empty() {
+        depth += 1;
+        let below = level.iter().flat_map(|value| match value {
+            Value::Array(items) => items.iter().collect(),
+            Value::Object(map) => map.values().collect(),
+            _ => Vec::new(),
+        });
+        level = below.filter(inner).collect();
+    }
+    depth
+}
+
+fn write_object(
+    out: &mut String,
+    map: &Map<String, Value>,
+    levels: usize,
+) -> Result<(), JsonError> {
     // Sorted here although serde_json's map is, unless some crate of the build asks it to keep
     // the order of insertion.
     let mut entries: Vec<_> = map.iter().collect();
@@ -91,7 +124,7 @@ fn write_object(out: &mut String, map: &Map<String, Value>) -> Result<(), JsonEr
         }
         write_text(out, key)?;
         out.push(':');
-        write_value(out, value)?;
+        write_value(out, value, levels)?;
     }
     out.push('}');
     Ok(())
@@ -247,6 +280,28 @@ mod tests {
         }
         assert!(compact(b"\"\xff\"").is_err());
         assert!(compact(&b"[".repeat(100_000)).is_err());
+    }
+
+    #[test]
+    fn what_could_not_be_read_back_is_refused() {
+        let wraps: [fn(Value) -> Value; 2] = [
+            |inner| serde_json::json!([1, inner]),
+            |inner| serde_json::json!({ "a": inner }),
+        ];
+        for wrap in wraps {
+            let deep = |levels| (0..levels).fold(Value::Null, |inner, _| wrap(inner));
+            let text = canonical_value(&deep(DEPTH_MAX)).expect("as deep as is allowed");
+            assert_eq!(canon(&text), text);
+            for found in [DEPTH_MAX + 1, 1_000] {
+                let value = deep(found);
+                assert_eq!(canonical_value(&value), Err(JsonError::Depth { found }));
+                assert!(canonical(&value.to_string()).is_err(), "{found}");
+            }
+        }
+        assert_eq!(
+            JsonError::Depth { found: 130 }.to_string(),
+            "JSON is 130 levels deep, and at most 127 are allowed"
+        );
     }
 
     #[test]

@@ -6,16 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::fit::ANY_TYPE;
 use crate::names::{self, NameError};
-use crate::path::Path;
+use crate::path::{self, Path};
 use crate::value::ColumnType;
 
 pub const TABLES_MAX: usize = 64;
 pub const COLUMNS_MAX: usize = 256;
 pub const INDEXES_MAX: usize = 16;
+/// Columns of a key at most, and of an index together with those of the key that stand behind its
+/// own: PostgreSQL's limit.
+pub const KEY_COLUMNS_MAX: usize = 32;
 pub const SHAPES_MAX: usize = 1024;
 pub const FIELDS_MAX: usize = 256;
 /// Bytes of an event type at most, as in the log.
 pub const EVENT_TYPE_BYTES_MAX: usize = 512;
+/// Bytes of a field's path at most.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Bytes of a projection's version at most.
+pub const VERSION_BYTES_MAX: usize = 64;
 /// The index number that means the primary key in `scan`.
 pub const KEY_INDEX: u16 = u16::MAX;
 
@@ -168,6 +175,13 @@ impl Table {
     pub fn has_unique_index(&self) -> bool {
         self.indexes.iter().any(|index| index.unique)
     }
+
+    /// How many columns an index has in the database: its own, and behind them those of the key that
+    /// it lacks, so that scans find rows in their order. A unique index has only its own.
+    fn indexed_columns(&self, index: &TableIndex) -> usize {
+        let is_missing = |column: &&u16| !index.unique && !index.columns.contains(column);
+        index.columns.len() + self.key.iter().filter(is_missing).count()
+    }
 }
 
 /// A manifest that makes no sense.
@@ -229,6 +243,13 @@ pub enum ManifestError {
 /// Checks everything about a manifest that can be checked without running it.
 pub fn check(manifest: &Manifest) -> Result<(), ManifestError> {
     names::check_projection_name(&manifest.name)?;
+    within(
+        "the version",
+        "bytes",
+        manifest.version.len(),
+        0,
+        VERSION_BYTES_MAX,
+    )?;
     semver::Version::parse(&manifest.version).map_err(|error| ManifestError::Version {
         version: manifest.version.clone(),
         reason: error.to_string(),
@@ -247,9 +268,9 @@ pub fn check(manifest: &Manifest) -> Result<(), ManifestError> {
         1,
         SHAPES_MAX,
     )?;
+    manifest.tables.iter().try_for_each(check_table)?;
     let table_names = manifest.tables.iter().map(|table| &table.name);
     distinct("the manifest", "tables", table_names)?;
-    manifest.tables.iter().try_for_each(check_table)?;
     manifest.shapes.iter().try_for_each(check_shape)?;
     manifest
         .hints
@@ -276,7 +297,13 @@ fn check_table(table: &Table) -> Result<(), ManifestError> {
     )?;
 
     let place_of_key = format!("the key of {place}");
-    within(&place_of_key, "columns", table.key.len(), 1, COLUMNS_MAX)?;
+    within(
+        &place_of_key,
+        "columns",
+        table.key.len(),
+        1,
+        KEY_COLUMNS_MAX,
+    )?;
     check_columns(&place_of_key, table, &table.key)?;
     for &column in &table.key {
         let column = &table.columns[usize::from(column)];
@@ -287,18 +314,20 @@ fn check_table(table: &Table) -> Result<(), ManifestError> {
     }
 
     within(&place, "indexes", table.indexes.len(), 0, INDEXES_MAX)?;
+    for index in &table.indexes {
+        names::check_index_name(&index.name).map_err(in_table)?;
+        let place = format!("index `{}` of {place}", index.name);
+        within(&place, "columns", index.columns.len(), 1, KEY_COLUMNS_MAX)?;
+        check_columns(&place, table, &index.columns)?;
+        let with_key = format!("{place}, with the key behind it,");
+        let columns = table.indexed_columns(index);
+        within(&with_key, "columns", columns, 1, KEY_COLUMNS_MAX)?;
+    }
     distinct(
         &place,
         "indexes",
         table.indexes.iter().map(|index| &index.name),
-    )?;
-    for index in &table.indexes {
-        names::check_index_name(&index.name).map_err(in_table)?;
-        let place = format!("index `{}` of {place}", index.name);
-        within(&place, "columns", index.columns.len(), 1, COLUMNS_MAX)?;
-        check_columns(&place, table, &index.columns)?;
-    }
-    Ok(())
+    )
 }
 
 /// Columns of a key or an index: they exist, stand there once, and have an order.
@@ -336,7 +365,7 @@ fn check_shape(shape: &Shape) -> Result<(), ManifestError> {
     if event_type.is_empty() || event_type.len() > EVENT_TYPE_BYTES_MAX || event_type.contains('\0')
     {
         return Err(ManifestError::EventType {
-            event_type: event_type.clone(),
+            event_type: names::cut(event_type),
         });
     }
     let place = if event_type == ANY_TYPE {
@@ -349,12 +378,15 @@ fn check_shape(shape: &Shape) -> Result<(), ManifestError> {
         let place = format!("{place}, field {number}");
         within(&place, "paths", field.paths.len(), 1, FIELDS_MAX)?;
         for path in &field.paths {
-            Path::parse(path).map_err(|reason| ManifestError::Path {
+            let place = format!("{place}, path `{}`", names::cut(path));
+            within(&place, "bytes", path.len(), 0, PATH_BYTES_MAX)?;
+            let parsed = Path::parse(path).map_err(|reason| ManifestError::Path {
                 event_type: event_type.clone(),
                 field: number,
-                path: path.clone(),
+                path: names::cut(path),
                 reason,
             })?;
+            within(&place, "keys", parsed.keys().len(), 0, path::KEYS_MAX)?;
         }
     }
     Ok(())
@@ -500,8 +532,7 @@ mod tests {
 
     #[test]
     fn manifests_that_make_none() {
-        type Break = fn(&mut Manifest);
-        let breaks: Vec<(Break, &str)> = vec![
+        let breaks: Vec<Break> = vec![
             (
                 |m| m.name = "Articles".into(),
                 "projection name `Articles` is not allowed",
@@ -588,11 +619,106 @@ mod tests {
             (|m| m.hints[0].fields = vec![1], "hint 0 names a field"),
             (|m| m.hints[0].fields = vec![0, 0], "hint 0 has 2 fields"),
         ];
+        refuses(breaks);
+    }
+
+    /// What breaks a manifest, and part of what is said of it.
+    type Break = (fn(&mut Manifest), &'static str);
+
+    fn refuses(breaks: Vec<Break>) {
         for (break_it, message) in breaks {
             let mut manifest = manifest();
             break_it(&mut manifest);
             let error = check(&manifest).expect_err(message).to_string();
             assert!(error.contains(message), "`{error}` should say `{message}`");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_or_too_wide() {
+        refuses(vec![
+            (
+                |m| m.version = format!("1.0.0-{}", "x".repeat(59)),
+                "the version has 65 bytes, and at most 64 are allowed",
+            ),
+            (
+                |m| m.shapes[0].fields[0].paths[0] = "é".repeat(2049),
+                "ééé…` has 4098 bytes, and at most 4096 are allowed",
+            ),
+            (
+                |m| m.shapes[0].fields[0].paths[0] = "/a".repeat(128),
+                "has 128 keys, and at most 127 are allowed",
+            ),
+            (
+                |m| m.shapes[0].fields[0].paths[0] = ["a"; 128].join("."),
+                "has 128 keys, and at most 127 are allowed",
+            ),
+            (
+                |m| m.tables[0] = wide(33, vec![0]),
+                "the key of table `wide` has 33 columns, and at most 32 are allowed",
+            ),
+            (
+                |m| m.tables[0] = wide(1, (0..33).collect()),
+                "index `wide` of table `wide` has 33 columns, and at most 32 are allowed",
+            ),
+            (
+                |m| m.tables[0] = wide(31, vec![30, 31, 32]),
+                "index `wide` of table `wide`, with the key behind it, has 33 columns, and at most \
+                 32 are allowed",
+            ),
+        ]);
+    }
+
+    /// A table of forty columns, of which the first are the key.
+    fn wide(key: u16, index: Vec<u16>) -> Table {
+        let columns = (0..40).map(|n| column(&format!("c{n}"), ColumnType::Integer, false));
+        Table {
+            name: "wide".into(),
+            columns: columns.collect(),
+            key: (0..key).collect(),
+            indexes: vec![TableIndex {
+                name: "wide".into(),
+                columns: index,
+                unique: false,
+            }],
+        }
+    }
+
+    #[test]
+    fn an_index_has_room_for_the_key_behind_it() {
+        let mut manifest = manifest();
+        manifest.hints.clear();
+        let mut checked = |table: Table| {
+            manifest.tables[0] = table;
+            check(&manifest)
+        };
+        checked(wide(32, (0..32).collect())).expect("the key has the same columns");
+        checked(wide(31, vec![31])).expect("32 columns");
+        let mut unique = wide(32, vec![31, 32, 33]);
+        checked(unique.clone()).expect_err("34 columns");
+        unique.indexes[0].unique = true;
+        checked(unique).expect("a unique index has only its own columns");
+    }
+
+    #[test]
+    fn long_texts_are_cut_in_messages() {
+        let long = "é".repeat(1_000_000);
+        let places: [fn(&mut Manifest) -> &mut String; 7] = [
+            |m| &mut m.name,
+            |m| &mut m.version,
+            |m| &mut m.tables[0].name,
+            |m| &mut m.tables[0].columns[1].name,
+            |m| &mut m.tables[0].indexes[0].name,
+            |m| &mut m.shapes[0].event_type,
+            |m| &mut m.shapes[0].fields[0].paths[0],
+        ];
+        for (number, place) in places.into_iter().enumerate() {
+            let mut manifest = manifest();
+            place(&mut manifest).clone_from(&long);
+            let second = manifest.tables[0].clone();
+            manifest.tables.push(second);
+            let error = check(&manifest).expect_err("too long").to_string();
+            assert!(error.len() < 300, "{number}: {} bytes", error.len());
         }
     }
 }

@@ -129,6 +129,15 @@ pub const fn version_ending(name: &str) -> usize {
     }
 }
 
+/// As much of a text as an error shows: whoever made it may have made it of any length.
+pub(crate) fn cut(text: &str) -> String {
+    const SHOWN_BYTES_MAX: usize = 80;
+    if text.len() <= SHOWN_BYTES_MAX {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)])
+}
+
 const fn starts_with(name: &[u8], prefix: &[u8]) -> bool {
     let mut at = 0;
     while at < prefix.len() {
@@ -144,7 +153,7 @@ fn check(what: &'static str, name: &str) -> Result<(), NameError> {
     if !is_well_formed(name) {
         return Err(NameError::Form {
             what,
-            name: name.to_owned(),
+            name: cut(name),
         });
     }
     match reserved_prefix(name) {

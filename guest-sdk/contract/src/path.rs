@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::json;
+
 /// A path as written in a manifest, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Path {
@@ -12,7 +14,7 @@ pub(crate) enum Path {
 }
 
 impl Path {
-    fn keys(&self) -> &[String] {
+    pub(crate) fn keys(&self) -> &[String] {
         match self {
             Self::Whole => &[],
             Self::Keys(keys) => keys,
@@ -53,9 +55,8 @@ fn unescape(key: &str) -> Result<String, &'static str> {
     Ok(out)
 }
 
-/// How many keys may lead to a value: serde_json refuses JSON that nests deeper, so that a longer
-/// path leads nowhere.
-pub(crate) const KEYS_MAX: usize = 127;
+/// How many keys may lead to a value: a longer path leads deeper than JSON goes.
+pub(crate) const KEYS_MAX: usize = json::DEPTH_MAX;
 
 /// All paths that are wanted of one event type, merged, so that a payload is walked once. A node
 /// comes right before all that is below it, and the first is the whole payload.

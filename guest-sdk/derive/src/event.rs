@@ -122,7 +122,7 @@ struct Arms {
     shapes: Vec<TokenStream>,
     /// For each arm, an expression of type `Result<Self>`.
     decode: Vec<TokenStream>,
-    /// For each variant, the event types that it takes.
+    /// For each variant, lists of the event types that it takes, older forms included.
     taken: Vec<TokenStream>,
 }
 
@@ -200,22 +200,24 @@ impl EventAttributes {
         Ok(found)
     }
 
-    /// The event types, if they are given here; else the name of the variant.
-    fn names(&self, ident: &Ident) -> Vec<String> {
+    /// The event type, if it is given here.
+    fn given_name(&self) -> Option<String> {
         if self.any.is_some() {
-            return vec!["*".to_owned()];
+            return Some("*".to_owned());
         }
-        let name = self
-            .name
-            .as_ref()
-            .map_or_else(|| attributes::name(ident), LitStr::value);
-        std::iter::once(name)
-            .chain(self.was.iter().map(LitStr::value))
-            .collect()
+        self.name.as_ref().map(LitStr::value)
     }
 
-    fn gives_names(&self) -> bool {
-        self.name.is_some() || !self.was.is_empty() || self.any.is_some()
+    fn was(&self) -> Vec<String> {
+        self.was.iter().map(LitStr::value).collect()
+    }
+
+    /// The event types of what has no struct to ask for a name.
+    fn names(&self, ident: &Ident) -> Vec<String> {
+        let name = self.given_name();
+        let mut names = vec![name.unwrap_or_else(|| attributes::name(ident))];
+        names.extend(self.was());
+        names
     }
 }
 
@@ -257,12 +259,13 @@ fn derive_struct(
     let attributes = EventAttributes::read(attributes)?;
     let lifetime = &target.lifetime;
     let names = attributes.names(target.ident);
-    let names = quote!(&[#(#names),*]);
-    let own_names = if attributes.gives_names() {
-        names.clone()
-    } else {
-        quote!(&[])
+    let was = attributes.was();
+    // Without a name here, whoever uses the struct gives one, and `was` adds to it.
+    let (own_names, own_was) = match attributes.given_name() {
+        Some(_) => (quote!(&[#(#names),*]), quote!(&[])),
+        None => (quote!(&[]), quote!(&[#(#was),*])),
     };
+    let names = quote!(&[&[#(#names),*]]);
     let has_older = !attributes.from.is_empty();
     let (declared, value) = match fields {
         None => (Vec::new(), quote!(Self)),
@@ -276,9 +279,10 @@ fn derive_struct(
         "Fields",
         &quote! {
             const NAMES: &'static [&'static str] = #own_names;
+            const WAS: &'static [&'static str] = #own_was;
             const HAS_OLDER: bool = #has_older;
 
-            fn fields() -> ::std::vec::Vec<::retell_sdk::__private::Field> {
+            fn fields() -> ::std::vec::Vec<::retell_sdk::__private::DeclaredField> {
                 ::std::vec![#(#declared),*]
             }
 
@@ -307,11 +311,14 @@ fn derive_enum(target: &Target<'_>, data: &DataEnum) -> Result<TokenStream> {
     let mut taken: HashMap<String, Ident> = HashMap::new();
     for variant in &data.variants {
         let attributes = EventAttributes::read(&variant.attrs)?;
-        let names = attributes.names(&variant.ident);
-        if attributes.gives_names() || !matches!(variant.fields, Fields::Unnamed(_)) {
-            check_distinct(&mut taken, variant, &names)?;
-        }
-        add_variant(&mut arms, target, variant, &attributes, &names)?;
+        let is_around_struct = matches!(variant.fields, Fields::Unnamed(_));
+        let known = if is_around_struct && attributes.given_name().is_none() {
+            attributes.was()
+        } else {
+            attributes.names(&variant.ident)
+        };
+        check_distinct(&mut taken, variant, &known)?;
+        add_variant(&mut arms, target, variant, &attributes)?;
     }
     // Which types a struct names, only the compiler knows.
     let taken = &arms.taken;
@@ -379,15 +386,15 @@ fn add_variant(
     target: &Target<'_>,
     variant: &Variant,
     attributes: &EventAttributes,
-    names: &[String],
 ) -> Result<()> {
     let ident = &variant.ident;
     let lifetime = &target.lifetime;
-    let mut names = quote!(&[#(#names),*]);
+    let names = attributes.names(ident);
+    let mut lists = vec![quote!(&[#(#names),*])];
     match &variant.fields {
         Fields::Unit => {
             let decode = quote!(::core::result::Result::Ok(Self::#ident));
-            arms.add(decode, |arm| quote!(out.add(#arm, #names, &[]);));
+            arms.add(decode, |arm| quote!(out.add(#arm, &[#(#lists),*], &[]);));
         }
         Fields::Named(fields) => {
             let code = event_fields::of(fields, lifetime)?;
@@ -395,22 +402,18 @@ fn add_variant(
             let decode = quote!(::core::result::Result::Ok(Self::#ident { #(#taken),* }));
             arms.add(
                 decode,
-                |arm| quote!(out.add(#arm, #names, &[#(#declared),*]);),
+                |arm| quote!(out.add(#arm, &[#(#lists),*], &[#(#declared),*]);),
             );
         }
         Fields::Unnamed(fields) if fields.unnamed.len() == 1 => {
             let inner = &fields.unnamed[0].ty;
             let fields_of = quote!(<#inner as ::retell_sdk::Fields<#lifetime>>);
-            if !attributes.gives_names() {
-                names = quote! {
-                    if #fields_of::NAMES.is_empty() { #names } else { #fields_of::NAMES }
-                };
-            }
+            lists = names_around(ident, attributes, &fields_of);
             arms.forbid_older(inner, lifetime);
             let decode = quote!(#fields_of::decode(row).map(Self::#ident));
             arms.add(
                 decode,
-                |arm| quote!(out.add(#arm, #names, &#fields_of::fields());),
+                |arm| quote!(out.add(#arm, &[#(#lists),*], &#fields_of::fields());),
             );
         }
         Fields::Unnamed(fields) => {
@@ -418,7 +421,34 @@ fn add_variant(
             return Err(Error::new_spanned(fields, message));
         }
     }
-    arms.add_older(&attributes.from, &names, lifetime);
-    arms.taken.push(names);
+    arms.add_older(&attributes.from, &quote!(&[#(#lists),*]), lifetime);
+    let older = attributes
+        .from
+        .iter()
+        .map(|old| quote!(<#old as ::retell_sdk::Fields<#lifetime>>));
+    let older = older.flat_map(|of| [quote!(#of::NAMES), quote!(#of::WAS)]);
+    let lists = lists.into_iter().chain(older);
+    arms.taken.push(quote!(&[#(#lists),*]));
     Ok(())
+}
+
+/// Lists of the event types of a variant around a struct: its name is the one given here, or the
+/// struct's own, or that of the variant, and what either of them was is added.
+fn names_around(
+    ident: &Ident,
+    attributes: &EventAttributes,
+    fields_of: &TokenStream,
+) -> Vec<TokenStream> {
+    if attributes.any.is_some() {
+        return vec![quote!(&["*"])];
+    }
+    let name = match &attributes.name {
+        Some(name) => quote!(&[#name]),
+        None => {
+            let name = attributes::name(ident);
+            quote!(if #fields_of::NAMES.is_empty() { &[#name] } else { #fields_of::NAMES })
+        }
+    };
+    let was = attributes.was();
+    vec![name, quote!(&[#(#was),*]), quote!(#fields_of::WAS)]
 }

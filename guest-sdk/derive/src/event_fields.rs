@@ -88,7 +88,24 @@ fn read_attributes(field: &Field) -> Result<FieldAttributes> {
 
 /// The rules of the contract for paths, so that a mistake is found before the module is deployed.
 fn check_path(path: &LitStr) -> Result<()> {
+    const BYTES_MAX: usize = 4096;
+    const KEYS_MAX: usize = 127;
     let text = path.value();
+    let keys = if text.starts_with('/') {
+        text.matches('/').count()
+    } else {
+        text.split('.').count()
+    };
+    if text.len() > BYTES_MAX || keys > KEYS_MAX {
+        let message = format!("a path has at most {KEYS_MAX} keys and {BYTES_MAX} bytes");
+        return Err(syn::Error::new(path.span(), message));
+    }
+    if text.starts_with("$.") || text.starts_with("$[") {
+        let message = "a path starts at the top of the payload without `$`: write `author.name`, \
+                       or the JSON pointer `/authors/0/name`; for a key that is called `$`, write \
+                       `/$/name`";
+        return Err(syn::Error::new(path.span(), message));
+    }
     if text.starts_with('/') {
         let mut escapes = text.split('~').skip(1);
         if !escapes.all(|rest| rest.starts_with(['0', '1'])) {
@@ -110,10 +127,11 @@ fn field_code(
 ) -> Result<(TokenStream, TokenStream)> {
     let ident = field.ident.as_ref().expect("the field is named");
     let attributes = read_attributes(field)?;
-    let first = match &attributes.path {
-        Some(path) => path.value(),
-        None => attributes::name(ident),
-    };
+    let name = attributes::name(ident);
+    let first = attributes
+        .path
+        .as_ref()
+        .map_or_else(|| name.clone(), LitStr::value);
     let paths = std::iter::once(first.clone()).chain(attributes.was.iter().map(LitStr::value));
 
     let (inner, options) = without_options(&field.ty);
@@ -125,6 +143,7 @@ fn field_code(
             quote_spanned!(span=> #known::take),
         )
     } else {
+        forbid_references(inner)?;
         (
             quote!(::retell_sdk::__private::Wanted::Json),
             quote_spanned!(span=> ::retell_sdk::__private::take_json::<#inner>),
@@ -134,7 +153,7 @@ fn field_code(
     let nullable = options > 0;
     let optional = nullable || attributes.default.is_some();
     let declared = quote! {
-        ::retell_sdk::__private::field(&[#(#paths),*], #wants, #optional, #nullable)
+        ::retell_sdk::__private::field(#name, &[#(#paths),*], #wants, #optional, #nullable)
     };
     let row = quote!(row, #number, #first);
     let value = match (options, attributes.default) {
@@ -211,6 +230,44 @@ fn is_known(ty: &Type) -> bool {
         }),
         _ => false,
     }
+}
+
+/// A text with an escape in it cannot be borrowed from JSON, and serde finds that out only when one
+/// comes.
+fn forbid_references(ty: &Type) -> Result<()> {
+    match ty {
+        Type::Reference(reference) if !is_raw_json(&reference.elem) => {
+            let message = "this arrives as JSON, where a text with an escape cannot be borrowed: \
+                           write `String` or `Cow<'a, str>` for a text";
+            Err(syn::Error::new_spanned(ty, message))
+        }
+        Type::Path(path) => {
+            let arguments = path.path.segments.iter().map(|segment| &segment.arguments);
+            let arguments = arguments.filter_map(|arguments| match arguments {
+                PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
+                _ => None,
+            });
+            arguments.flatten().try_for_each(|argument| match argument {
+                GenericArgument::Type(ty) => forbid_references(ty),
+                _ => Ok(()),
+            })
+        }
+        Type::Tuple(tuple) => tuple.elems.iter().try_for_each(forbid_references),
+        Type::Array(array) => forbid_references(&array.elem),
+        Type::Slice(slice) => forbid_references(&slice.elem),
+        Type::Group(group) => forbid_references(&group.elem),
+        Type::Paren(paren) => forbid_references(&paren.elem),
+        _ => Ok(()),
+    }
+}
+
+/// serde_json's `RawValue` is a piece of the JSON as it is, escapes and all.
+fn is_raw_json(ty: &Type) -> bool {
+    let Type::Path(path) = bare(ty) else {
+        return false;
+    };
+    let last = path.path.segments.last();
+    last.is_some_and(|last| last.ident == "RawValue")
 }
 
 /// The type without the invisible groups in which `macro_rules` wraps it.

@@ -25,11 +25,18 @@ mod table;
 /// the field's JSON by serde. `Option<T>` is `None` when the field is missing or null;
 /// `Option<Option<T>>` tells missing (`None`) from null (`Some(None)`).
 ///
+/// What is read by serde owns its texts, or holds them as `Cow<'a, str>`: a text with an escape in it
+/// cannot be borrowed from JSON. So a type with a reference in it does not compile there, unless it is
+/// to serde_json's `RawValue`. Nested structs and aliases must do likewise, though nobody checks them:
+/// a `&'a str` in one fails when such a text comes.
+///
 /// # Attributes
 ///
 /// On a variant (or a struct):
-/// - `#[event(name = "ArticleDeleted")]`: the event type, if it is not the name of the variant.
-/// - `#[event(was("article_deleted"))]`: also accepts events of these types.
+/// - `#[event(name = "ArticleDeleted")]`: the event type, if it is not the name of the variant. That
+///   of a variant counts instead of the `name` and `was` of a struct that gives a name itself.
+/// - `#[event(was("article_deleted"))]`: also accepts events of these types. It never stands for the
+///   name: on a struct without one it adds to the types of whoever uses the struct.
 /// - `#[event(from = OldShape)]`: an older form of the payload, a struct that derives `Event`, and
 ///   made into the enum (or struct) by its `From<OldShape>`. Tried when the newer form does not
 ///   fit; can be repeated.
@@ -37,7 +44,7 @@ mod table;
 ///
 /// On a field:
 /// - `#[field(path = "author.name")]`: where the value is: a dotted path, a JSON pointer, or `$` for
-///   the whole payload.
+///   the whole payload. It has at most 127 keys and 4,096 bytes.
 /// - `#[field(was("headline"))]`: other paths, tried when the first is missing.
 /// - `#[field(default)]`, `#[field(default = "…")]`: the value when the field is missing.
 ///
@@ -90,6 +97,9 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 /// `#[table(name = "other", key(a, b), index(a, b), unique(a, b), index(a, b, name = "c"))]`; the
 /// name of the table is otherwise that of the struct in snake case.
 ///
+/// A table has at most 256 columns and 16 indexes. A key has at most 32 columns, and so has an index
+/// together with those of the key that it lacks, which stand behind its own unless it is unique.
+///
 /// Clippy takes a column that two indexes have in common for a mistake
 /// (`duplicated_attributes`); allow that lint there.
 ///
@@ -124,14 +134,15 @@ pub fn derive_table(input: TokenStream) -> TokenStream {
 /// # Arguments
 ///
 /// - `name = "articles"`: the projection.
-/// - `version = "1.0.0"`: its semantic version; the crate's own if left out.
+/// - `version = "1.0.0"`: its semantic version, of at most 64 bytes; the crate's own if left out.
 /// - `tables(Article, Comment)`: the tables it fills, each with `#[derive(Table)]`.
 /// - `meta(stream, time)`: the parts of an event's envelope that the function wants, of `revision`,
 ///   `stream`, `id`, `time`, `occurred_at`, `recorded_at`, `metadata`, `event_type`. `position` is
 ///   always there. What nobody asks for is not copied.
-/// - `keys(author = Author)`: a field of events that is the key of a table. The rows that a batch
-///   names are then fetched at once, and not one by one when the function first asks for each. It is
-///   worth it where most events read the row that such a field names; it changes no result.
+/// - `keys(author = Author)`: a field of events, by its name in Rust, that is the key of a table. The
+///   rows that a batch names are then fetched at once, and not one by one when the function first asks
+///   for each. It is worth it where most events read the row that such a field names; it changes no
+///   result.
 /// - `after_replay(sqlite = "CREATE VIEW …", postgres = include_str!("after.sql"))`: SQL to run
 ///   once after the replay, such as views and full-text indexes.
 ///

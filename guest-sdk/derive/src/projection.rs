@@ -102,7 +102,12 @@ impl Arguments {
 
 /// Three numbers with dots between; what may follow them is left to the host.
 fn check_version(version: &LitStr) -> Result<()> {
+    const BYTES_MAX: usize = 64;
     let text = version.value();
+    if text.len() > BYTES_MAX {
+        let message = format!("a version has at most {BYTES_MAX} bytes");
+        return Err(Error::new(version.span(), message));
+    }
     let core = text.split(['-', '+']).next().unwrap_or_default();
     let numbers: Vec<_> = core.split('.').collect();
     let well_formed = |number: &&str| {
@@ -236,13 +241,13 @@ fn projection_code(arguments: &Arguments, function: &ItemFn, event: &Type) -> To
         #[automatically_derived]
         impl ::retell_sdk::Projection for Projection {
             fn manifest() -> ::retell_sdk::__private::Manifest {
-                let shapes = ::retell_sdk::__private::Shapes::of::<#event>().into_shapes();
+                let shapes = ::retell_sdk::__private::Shapes::of::<#event>();
                 let tables = ::std::vec![#(#definitions),*];
                 ::retell_sdk::__private::Manifest {
                     hints: #hints,
                     name: ::std::string::String::from(#name),
                     version: ::std::string::String::from(#version),
-                    shapes,
+                    shapes: shapes.into_shapes(),
                     tables,
                     #[allow(clippy::needless_update)]
                     envelope: ::retell_sdk::__private::EnvelopeParts {

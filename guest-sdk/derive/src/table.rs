@@ -16,6 +16,9 @@ pub(crate) fn derive(input: TokenStream) -> Result<TokenStream> {
     Ok(table.code())
 }
 
+/// How many columns PostgreSQL allows a key or an index.
+const KEY_COLUMNS_MAX: usize = 32;
+
 /// The constant for the key itself.
 const BY_KEY: &str = "BY_KEY";
 
@@ -86,7 +89,11 @@ impl TableAttributes {
             if meta.path.is_ident("name") {
                 attributes::once(&mut found.name, attributes::value(&meta)?, &meta)
             } else if meta.path.is_ident("key") {
-                attributes::once(&mut found.key, attributes::list(&meta)?, &meta)
+                let columns: Vec<Ident> = attributes::list(&meta)?;
+                if columns.is_empty() {
+                    return Err(meta.error("a key needs columns: `key(a, b)`"));
+                }
+                attributes::once(&mut found.key, columns, &meta)
             } else if meta.path.is_ident("index") || meta.path.is_ident("unique") {
                 let mut index = IndexAttribute {
                     columns: Vec::new(),
@@ -166,6 +173,7 @@ impl TableInput {
             let columns = table.find_all(&index.columns)?;
             table.add_index(columns, index.name.as_ref(), span, *unique)?;
         }
+        table.check_key_columns()?;
         table.check_constants()?;
         Ok(table)
     }
@@ -277,6 +285,25 @@ impl TableInput {
             columns,
             unique,
         });
+        Ok(())
+    }
+
+    fn check_key_columns(&self) -> Result<()> {
+        if self.key.len() > KEY_COLUMNS_MAX {
+            let message = format!("a key has at most {KEY_COLUMNS_MAX} columns");
+            return Err(Error::new_spanned(&self.ident, message));
+        }
+        for index in &self.indexes {
+            let is_missing = |column: &&usize| !index.unique && !index.columns.contains(column);
+            let columns = index.columns.len() + self.key.iter().filter(is_missing).count();
+            if columns > KEY_COLUMNS_MAX {
+                let message = format!(
+                    "an index has at most {KEY_COLUMNS_MAX} columns, those of the key behind its own \
+                     included, and this one has {columns}"
+                );
+                return Err(Error::new(index.span, message));
+            }
+        }
         Ok(())
     }
 
@@ -520,16 +547,18 @@ impl TableInput {
             quote!((#(#types,)*))
         };
         let key = tuple(&self.key);
-        let indexes = (0u16..).zip(&self.indexes).map(|(number, index)| {
+        let indexes = (0u16..).zip(&self.indexes).filter_map(|(number, index)| {
             let columns = tuple(&index.columns);
-            let constant = Ident::new(&self.constant_name(index), index.span);
+            // A name that cannot stand in Rust is refused by the check of names.
+            let mut constant: Ident = syn::parse_str(&self.constant_name(index)).ok()?;
+            constant.set_span(index.span);
             let doc = format!("The index `{}`, to scan by.", index.name);
-            quote! {
+            Some(quote! {
                 #[doc = #doc]
                 #[allow(dead_code)]
                 #visibility const #constant: ::retell_sdk::Index<Self, #columns> =
                     ::retell_sdk::Index::new(#number);
-            }
+            })
         });
         quote! {
             impl #ident {

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use retell_sdk::prelude::*;
 
 #[derive(Event)]
@@ -20,6 +22,41 @@ enum Paths {
         #[field(path = "author..name")]
         author: String,
     },
+}
+
+#[derive(Event)]
+enum JsonPaths {
+    Created {
+        #[field(path = "$.author")]
+        author: String,
+    },
+}
+
+#[derive(Event)]
+enum JsonPathsOfLists {
+    Created {
+        #[field(was("author", "$['author']"))]
+        author: String,
+    },
+}
+
+#[derive(Event)]
+enum DeepPaths {
+    Created {
+        #[field(path = "////////////////////////////////////////////////////////////////\
+                        ////////////////////////////////////////////////////////////////")]
+        author: String,
+    },
+}
+
+#[derive(Event)]
+enum Borrowed<'a> {
+    Created { tags: Vec<&'a str> },
+}
+
+#[derive(Event)]
+enum BorrowedDeeper<'a> {
+    Created { tags: Option<BTreeMap<String, (i64, [&'a str; 2])>> },
 }
 
 #[derive(Event)]

@@ -31,6 +31,37 @@ enum Twice {
     Other { id: String },
 }
 
+#[derive(Event)]
+enum Older {
+    #[event(from = Renamed)]
+    Made { id: String },
+    Deleted { id: String },
+}
+
+#[derive(Event)]
+#[event(name = "Deleted")]
+struct Renamed {
+    id: String,
+}
+
+impl From<Renamed> for Older {
+    fn from(old: Renamed) -> Self {
+        Self::Made { id: old.id }
+    }
+}
+
+#[derive(Event)]
+enum Was {
+    One(Renamed),
+    Other(DeletedOnce),
+}
+
+#[derive(Event)]
+#[event(was("Deleted"))]
+struct DeletedOnce {
+    id: String,
+}
+
 #[derive(Table)]
 struct Post {
     #[key]

@@ -26,6 +26,15 @@ fn no_tables(event: Created, _: &Meta, db: &mut Db) -> Result<()> {
     db.put(Article { id: event.id })
 }
 
+#[projection(
+    name = "articles",
+    version = "1.0.0-a.version.that.goes.on.for.longer.than.any.version.should.go.on",
+    tables(Article)
+)]
+fn long_version(event: Created, _: &Meta, db: &mut Db) -> Result<()> {
+    db.put(Article { id: event.id })
+}
+
 mod name {
     use super::*;
 

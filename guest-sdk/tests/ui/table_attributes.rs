@@ -14,6 +14,13 @@ struct Arguments {
 }
 
 #[derive(Table)]
+#[table(key())]
+struct EmptyKey {
+    #[key]
+    id: String,
+}
+
+#[derive(Table)]
 struct Borrowed<'a> {
     #[key]
     id: &'a str,

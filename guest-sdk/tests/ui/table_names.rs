@@ -30,4 +30,21 @@ struct Box {
     xmin: f64,
 }
 
+#[derive(Table)]
+#[table(index(author, name = "by-author"))]
+struct Index {
+    #[key]
+    id: String,
+    author: String,
+}
+
+#[derive(Table)]
+struct ColumnOfIndex {
+    #[key]
+    id: String,
+    #[index]
+    #[column(name = "the-author")]
+    author: String,
+}
+
 fn main() {}

@@ -33,7 +33,7 @@ impl Supervisor {
         if let Some(worker) = self.workers.remove(&build.id) {
             worker.stop().await;
         }
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
         let order = Order {
             position,
             remedy,
@@ -41,7 +41,17 @@ impl Supervisor {
         };
         self.include(version);
         self.start_with(&record, &build, Some(order)).await?;
-        match answered.await {
+        let answer = tokio::select! {
+            answer = &mut answered => answer,
+            // What it has applied by then is kept.
+            () = self.is_told_to_stop() => {
+                if let Some(worker) = self.workers.get(&build.id) {
+                    worker.tell_to_stop();
+                }
+                answered.await
+            }
+        };
+        match answer {
             Ok(Decision::Refused(undecided)) => Err(LifecycleError::Refused {
                 message: format!("{name}: {undecided}"),
                 hint: format!("`retell dead-letters {name}` lists them"),

@@ -133,6 +133,16 @@ impl Supervisor {
         }
     }
 
+    /// Ends once what takes long shall be broken off.
+    pub(super) async fn is_told_to_stop(&self) {
+        if let Some(mut stopping) = self.stopping.clone()
+            && stopping.wait_for(|it| *it).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+
     /// Grows with each taking of the lease; only the newest may write.
     pub(super) fn epoch(&self) -> u64 {
         self.lease.epoch()

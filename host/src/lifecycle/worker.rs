@@ -348,7 +348,7 @@ fn fill(
         crash_point::reach(CrashPoint::ReadModelMade);
     }
     if let Some(order) = order
-        && !obey(&mut replay, order)?
+        && !obey(&mut replay, order, &orders.stop)?
     {
         replay.close()?;
         return Ok(End::Stopped);
@@ -503,13 +503,13 @@ fn verify(
 }
 
 /// Carries out an order and answers it. True if the build goes on.
-fn obey(replay: &mut Replay, order: Order) -> Result<bool, ReplayError> {
+fn obey(replay: &mut Replay, order: Order, stop: &AtomicBool) -> Result<bool, ReplayError> {
     let Order {
         position,
         remedy,
         answer,
     } = order;
-    let (decision, goes_on) = match replay.decide(position, remedy)? {
+    let (decision, goes_on) = match replay.decide(position, remedy, &|| stop.load(Ordering::Acquire))? {
         Ok(decided) => {
             let failed = decided.failed.as_ref().map(ToString::to_string);
             let (applied, stopped) = (decided.applied, decided.stopped);

@@ -41,11 +41,13 @@ pub(super) struct Script {
 
 impl Replay {
     /// Carries out what an operator decided, and flushes it. Events are applied after the position
-    /// reached so far, in the order in which they stand in the log.
+    /// reached so far, in the order in which they stand in the log. Once `is_stopped`, those that are still to
+    /// come stay as they are.
     pub fn decide(
         &mut self,
         position: Position,
         remedy: Remedy,
+        is_stopped: &dyn Fn() -> bool,
     ) -> Result<Result<Decided, Undecided>, ReplayError> {
         let waits = self
             .journal
@@ -62,7 +64,7 @@ impl Replay {
         let decided = if waits && remedy == Remedy::Retry {
             self.go_past(position)?
         } else {
-            self.apply_late(&freed)?
+            self.apply_late(&freed, is_stopped)?
         };
         self.flush()?;
         Ok(Ok(decided))
@@ -93,7 +95,7 @@ impl Replay {
                 return Ok(up_to.min(after));
             }
             self.script.retries.pop();
-            let decided = self.apply_late(&[position])?;
+            let decided = self.apply_late(&[position], &|| false)?;
             if let Some(blame) = decided.failed {
                 return Err(ReplayError::Module(blame));
             }
@@ -217,13 +219,20 @@ impl Replay {
     }
 
     /// Applies events that were set aside, up to the first that fails again.
-    fn apply_late(&mut self, positions: &[Position]) -> Result<Decided, ReplayError> {
+    fn apply_late(
+        &mut self,
+        positions: &[Position],
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Decided, ReplayError> {
         let mut decided = Decided {
             applied: 0,
             failed: None,
             stopped: false,
         };
         for &position in positions {
+            if is_stopped() {
+                break;
+            }
             self.reader.read(position - 1, position, &mut self.chunk)?;
             if self.chunk.joined_hash.is_some() {
                 let log = &self.feed.shared().log;

@@ -315,7 +315,8 @@ fn the_first_shape_that_fits_wins() {
     let error = fit("T", r#"{"id":"3","author":4}"#).expect_err("fits neither");
     assert_eq!(
         error.to_string(),
-        "field `author`: expected text, found number"
+        "field `author.name`: expected text, but it is missing",
+        "what the newest form lacks"
     );
 
     let taken = blocks.take();

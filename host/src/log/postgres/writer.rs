@@ -193,9 +193,10 @@ impl Writer {
             }
         };
         if tail.head.position == tail.began {
-            return match tail.has_more {
-                true => Err(self.unknown(broken)),
-                false => Ok(()),
+            return if tail.has_more {
+                Err(self.unknown(broken))
+            } else {
+                Ok(())
             };
         }
         if found == Some(tail.head.hash) {

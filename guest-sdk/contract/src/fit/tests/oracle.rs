@@ -31,7 +31,8 @@ pub(super) fn expected(shapes: &[Shape], event_type: &str, payload: &str) -> Out
             let cells = shape.fields.iter().map(|field| cell(field, payload));
             match cells.collect() {
                 Ok(row) => return Ok(Some((index, row))),
-                Err(error) => outcome = Err(error),
+                Err(error) if outcome.is_ok() => outcome = Err(error),
+                Err(_) => {}
             }
         }
     }
