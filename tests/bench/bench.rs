@@ -36,6 +36,7 @@ const EVENTS_IMPORTED: u64 = 200_000;
 const EVENTS_BEFORE_APPENDS: u64 = 100_000;
 const REPETITIONS: usize = 5;
 const REPETITIONS_LARGE: usize = 3;
+const ROUNDS_OF_BOUNDARY: usize = 20;
 /// The large log, and a read model beside it.
 const LARGE_DISK_BYTES: u64 = 10 << 30;
 
@@ -192,7 +193,7 @@ fn run_large(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
 }
 
 fn run_boundary(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
-    let per_event = boundary::per_event(bench, 100, 20)?;
+    let per_event = boundary::per_event(bench, 30, ROUNDS_OF_BOUNDARY)?;
     report.times("boundary", &per_event);
     report.value(
         "boundary",
@@ -200,10 +201,11 @@ fn run_boundary(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
         per_event.median() * 1e9,
         Some(40.0),
     );
-    report.note(
-        "boundary: calls of a module that takes events with four fields, 1,000 at a time, and does \
-         nothing with them.",
-    );
+    report.note(format!(
+        "boundary: calls of a module that takes events with four fields, {} at a time, and does nothing \
+         with them.",
+        boundary::BATCH
+    ));
     Ok(())
 }
 
@@ -278,9 +280,10 @@ fn run_postgres(
         report.against(PG_APPENDS, &ours, &plain, Some(0.5));
     }
     report.note(format!(
-        "pg-…: log and read model in one PostgreSQL database, which syncs what it commits. pg-appends: \
-         one event, from {} callers at once, beside `retell.append` and plain inserts on {0} \
-         connections, in a transaction each.",
+        "pg-…: log and read model in one PostgreSQL database with `fsync` on. A fold waits for the disk \
+         with its last commit, retell's and the others'. pg-appends: one event, from {} callers at once, \
+         beside `retell.append` and plain inserts on {0} connections, in a transaction each, which is \
+         synced when it returns.",
         appending::APPENDERS
     ));
     Ok(())
@@ -294,18 +297,21 @@ fn introduction(folder: &Path) -> String {
     format!(
         "# Bench\n\n\
          What `make bench` measured. A ratio is retell's median time divided by that of what it is\n\
-         compared with, in the same run, on the same log, in turns, {REPETITIONS} times each; less is\n\
-         better for retell. retell's time runs from the deploy request to `ready`, through the whole\n\
-         host, checkpoints included; only the compilation of the module is cached. All results were\n\
-         compared row by row (of large, their number and sums).\n\n\
+         compared with, in the same run, on the same log, in turns, {REPETITIONS} times each (large\n\
+         {REPETITIONS_LARGE} times, boundary {ROUNDS_OF_BOUNDARY} rounds, live once); less is better for retell. retell's time runs\n\
+         from the deploy request to `ready`, through the whole host, checkpoints included; only the\n\
+         compilation of the module is cached. In the first turn the rows of every fold are compared with\n\
+         those of each baseline, one by one; of large, their number and sums; of live, appends and\n\
+         import, that every event arrived.\n\n\
          The log: 1,000,000 events of NEXMark and 10,000 renames, in SQLite. *Best native* is one thread\n\
          that steps the statement, parses with serde_json, folds into a hash map and writes once,\n\
          sorted. *Naive native* does one statement or two for each event and commits every 1,000.\n\
          *SQL alone* is `INSERT … SELECT` with SQLite's JSON functions. They write into the same\n\
-         tables with the same settings, and keep no checkpoints.\n\n\
-         The `pg-` rows have log and read model in one PostgreSQL database, on a server that syncs what\n\
-         it commits, beside sqlx against the same server; baselines that take a minute were run once.\n\n\
+         tables through SQLite, with the settings of retell's writer, and keep no checkpoints.\n\n\
+         The `pg-` rows have log and read model in one PostgreSQL database, beside sqlx against the same\n\
+         server, whose files are in `{}`; baselines that take a minute were run once.\n\n\
          {}\n",
+        std::env::temp_dir().display(),
         machine::describe(folder)
     )
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::ensure;
+use retell::limits::BATCH_EVENTS_MAX;
 use retell::log::TextColumn;
 use retell::wasm::{
     ChangeSet, EventBatch, Instance, Limits, Module, PackedRows, RowSource, RowSourceError,
@@ -17,10 +18,10 @@ use crate::host;
 use crate::run::{Bench, Times};
 
 /// Events of one call: what the engine hands over at once.
-const BATCH: u32 = 1_000;
+pub(crate) const BATCH: usize = BATCH_EVENTS_MAX;
 
 /// Batches as the engine hands them over, made of the log's bids.
-fn batches(log: &Connection, limit: u32) -> anyhow::Result<Vec<EventBatch>> {
+fn batches(log: &Connection, limit: usize) -> anyhow::Result<Vec<EventBatch>> {
     let mut statement = log.prepare(
         "SELECT position, payload ->> '$.auction', payload ->> '$.bidder', payload ->> '$.price',
              payload ->> '$.channel'
@@ -63,11 +64,11 @@ fn batches(log: &Connection, limit: u32) -> anyhow::Result<Vec<EventBatch>> {
             type_names: None,
         }
     };
-    Ok(events.chunks_exact(BATCH as usize).map(batch).collect())
+    Ok(events.chunks_exact(BATCH).map(batch).collect())
 }
 
 /// Time for one event, measured over `rounds` rounds of `batches` batches.
-pub(crate) fn per_event(bench: &Bench, limit: u32, rounds: u32) -> anyhow::Result<Times> {
+pub(crate) fn per_event(bench: &Bench, limit: usize, rounds: usize) -> anyhow::Result<Times> {
     let module = Module::load(&bench.engine, &host::module(&bench.engine, "boundary")?)?;
     let mut instance = Instance::new(&module, Arc::new(Mutex::new(NoRows)), Limits::default())?;
     let batches = batches(&open_log(bench.log.path())?, limit)?;
@@ -82,7 +83,7 @@ pub(crate) fn per_event(bench: &Bench, limit: u32, rounds: u32) -> anyhow::Resul
         let took = began.elapsed();
         // The first round warms up.
         if round > 0 {
-            times.add_share(took, u64::from(BATCH) * batches.len() as u64);
+            times.add_share(took, (BATCH * batches.len()) as u64);
         }
     }
     Ok(times)

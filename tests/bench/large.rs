@@ -25,7 +25,7 @@ pub(crate) const ARGUMENT: &str = "--scatter-alone";
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Alone {
     seconds: f64,
-    /// Largest resident set so far, and what of it no file backs (0: this system does not say).
+    /// Largest resident set so far (0: this system does not say).
     pub(crate) peak_bytes: u64,
     pub(crate) rows: u64,
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::instance::Instance;
-use crate::scripted::{manifest, module};
+use crate::scripted::{manifest, module, scripted};
 
 fn ticks(events: usize) -> Instance {
     let it = Instance::new();
@@ -74,13 +74,85 @@ fn time_and_memory_are_what_the_deployer_says() {
     }
 }
 
+/// All but two: no module here takes long for a batch and then ends, and log lines stop nobody.
+const RAISED: [(&str, &str, &str, &str); 8] = [
+    ("memory", "1MiB", "memory: 1 MiB", "64MiB"),
+    ("table-elements", "1", "table elements: 1", "10000"),
+    ("call-bytes", "1", "bytes of one call: 1 bytes", "1MiB"),
+    ("change-rows", "1", "rows changed in one batch: 1", "100"),
+    (
+        "change-bytes",
+        "1",
+        "bytes changed in one batch: 1 bytes",
+        "1MiB",
+    ),
+    ("row-bytes", "1", "bytes of one row: 1 bytes", "1KiB"),
+    (
+        "module-size",
+        "1KiB",
+        "a module may have at most 1024",
+        "1MiB",
+    ),
+    ("compile-time", "1ms", "0.001 s", "2min"),
+];
+
 #[test]
-fn a_module_that_is_too_large_is_told_how_large_one_may_be() {
-    let it = ticks(1);
-    let said = it.says(&["deploy", "-q", "ticks.wasm", "--limit", "module-size=1KiB"]);
-    assert!(said.starts_with("exit 1\n"), "{said}");
-    assert!(said.contains("at most 1024"), "{said}");
-    assert!(said.contains("--limit module-size=VALUE"), "{said}");
+fn what_hits_one_says_which_and_goes_on_where_it_is_raised() {
+    let events = [
+        json!({ "stream": "author-1", "type": "AuthorRegistered", "data": { "id": "1", "name": "Ada" } }),
+        json!({ "stream": "article-1", "type": "ArticleCreated",
+            "data": { "id": "1", "title": "Notes", "body": "On the engine", "author": "1" } }),
+    ]
+    .map(|it| format!("{it}\n"))
+    .concat();
+    for (name, value, says, raised) in RAISED {
+        let it = Instance::new();
+        it.write("events.ndjson", &events);
+        it.ok(&["append", "-q", "events.ndjson"]);
+        let file = it.guest("articles_v2");
+        let limit = format!("{name}={value}");
+        let said = it.says(&["deploy", "-q", &file, "--limit", &limit]);
+        assert!(said.starts_with("exit 1\n"), "{limit}: {said}");
+        for part in [says, &format!("--limit {name}=VALUE")] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        it.ok(&[
+            "deploy",
+            "-q",
+            &file,
+            "--limit",
+            &format!("{name}={raised}"),
+        ]);
+        let version = it.version("articles@2.0.0");
+        assert_eq!(version["state"], "ready", "{limit}");
+        assert_eq!(version["checkpoint"], 2, "{limit}");
+    }
+}
+
+#[test]
+fn every_limit_is_met_by_a_test() {
+    let said = ticks(1).says(&["deploy", "ticks.wasm", "--limit", "money=1"]);
+    let names = said.split("there are ").nth(1).expect("a list of them");
+    let names = names.lines().next().expect("it is one line").split(", ");
+    let met = RAISED.map(|it| it.0);
+    let left: Vec<_> = names.filter(|name| !met.contains(name)).collect();
+    assert_eq!(left, ["batch-time", "log-lines"]);
+}
+
+#[test]
+fn a_flood_of_log_lines_is_dammed() {
+    let lines = |limit: &[&str]| {
+        let it = Instance::new();
+        it.append(1);
+        let floods = scripted(&manifest("ticks", "1.0.0"), "floods_the_log");
+        it.write("floods.wasm", floods);
+        let said = it.output(&[&["-v", "deploy", "floods.wasm"][..], limit].concat());
+        let said = String::from_utf8(said.stderr).expect("stderr is UTF-8");
+        assert!(said.contains("too many log lines"), "{said}");
+        said.lines().filter(|it| it.contains("line ")).count()
+    };
+    assert_eq!(lines(&[]), 100);
+    assert_eq!(lines(&["--limit", "log-lines=7"]), 7);
 }
 
 #[test]

@@ -5,6 +5,9 @@
 mod scripts;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/waiting.rs"]
+#[allow(dead_code, reason = "this binary needs only some of it")]
+mod waiting;
 
 // What the examples are made of.
 #[path = "../../examples/demo/content.rs"]

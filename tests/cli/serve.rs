@@ -3,6 +3,7 @@
 use std::process::Child;
 
 use crate::instance::{Instance, line};
+use crate::waiting::wait_until;
 
 /// A host that serves an instance until it is told to stop.
 pub(crate) struct Serving(Child);
@@ -200,20 +201,13 @@ fn a_fault_of_the_host_is_told_and_passes() {
             .as_str()
             .map(str::to_owned)
     };
-    wait_until(|| told(&it).is_some_and(|trouble| trouble.contains("blocked")));
+    wait_until("its trouble is told", || {
+        told(&it).is_some_and(|trouble| trouble.contains("blocked"))
+    });
     assert_eq!(it.version("ticks@2.0.0")["halt"], "none");
     std::fs::remove_file(it.path("blocked")).expect("out of the way");
-    wait_until(|| it.version("ticks@2.0.0")["state"] == "ready");
-    wait_until(|| told(&it).is_none());
-}
-
-fn wait_until(seen: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
-    while !seen() {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "it did not come to that in time"
-        );
-        std::thread::yield_now();
-    }
+    wait_until("it is ready", || {
+        it.version("ticks@2.0.0")["state"] == "ready"
+    });
+    wait_until("its trouble is over", || told(&it).is_none());
 }

@@ -7,7 +7,8 @@ use retell::crash_point::CrashPoint;
 
 use crate::appender::append_with_kills;
 use crate::content;
-use crate::instance::{Dice, Doom, Instance, Seen, StopOnDrop, file_of, name_of, text, timed};
+use crate::instance::{Dice, Doom, Instance, Seen, file_of, name_of, text, timed};
+use crate::waiting::StopOnDrop;
 
 const GUESTS: [&str; 4] = [
     "articles_v1",

@@ -8,6 +8,8 @@ mod content;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "this binary needs only some of it")]
 mod support;
+#[path = "../support/waiting.rs"]
+mod waiting;
 
 mod appender;
 mod instance;

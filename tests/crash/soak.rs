@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use retell::crash_point::CrashPoint;
 
-use crate::instance::{Dice, Doom, Instance, Seen, StopOnDrop};
+use crate::instance::{Dice, Doom, Instance, Seen};
+use crate::waiting::StopOnDrop;
 use operator::Operator;
 use writer::Writer;
 

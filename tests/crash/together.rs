@@ -7,7 +7,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::content;
-use crate::instance::{Instance, Running, file_of, wait_until};
+use crate::instance::{Instance, Running, file_of};
+use crate::waiting::wait_until;
 
 fn with_events() -> (Instance, Vec<content::Content>) {
     let instance = Instance::new();

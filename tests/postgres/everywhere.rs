@@ -2,8 +2,9 @@
 
 use crate::cluster::{Cluster, cluster};
 use crate::content::seeded;
-use crate::instance::{Instance, Where, wait_until};
+use crate::instance::{Instance, Where};
 use crate::support::guest;
+use crate::waiting::wait_until;
 
 const GUESTS: [(&str, &str); 4] = [
     ("articles_v1", "articles@1.0.0"),

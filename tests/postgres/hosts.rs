@@ -5,7 +5,8 @@ use std::process::Child;
 use crate::cluster::cluster;
 use crate::content::seeded;
 use crate::everywhere::database_of;
-use crate::instance::{Instance, Where, signal, wait_for, wait_until};
+use crate::instance::{Instance, Where, signal, wait_for};
+use crate::waiting::wait_until;
 
 /// Two hosts that serve the same log, the first one with the lease of `articles`.
 fn two_hosts() -> ([Instance; 2], [Child; 2], String) {

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -169,12 +168,4 @@ pub(crate) fn signal(child: &Child, name: &str) {
         .args([&format!("-{name}"), &child.id().to_string()])
         .status();
     assert!(sent.expect("kill runs").success());
-}
-
-pub(crate) fn wait_until(what: &str, mut look: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !look() {
-        assert!(began.elapsed() < Duration::from_secs(90), "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

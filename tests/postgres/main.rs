@@ -12,6 +12,9 @@ mod scripts;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "this binary needs only some of it")]
 mod support;
+#[path = "../support/waiting.rs"]
+#[allow(dead_code, reason = "this binary needs only some of it")]
+mod waiting;
 
 #[cfg(debug_assertions)]
 mod crash_points;

@@ -8,6 +8,7 @@ use crate::cluster::{Session, cluster};
 use crate::everywhere::database_of;
 use crate::instance::{Instance, Where, wait_for};
 use crate::scripts::{column, manifest};
+use crate::waiting::wait_until;
 
 /// An instance with everything in one database.
 fn instance() -> (Instance, String) {
@@ -292,7 +293,11 @@ fn what_select_star_sees_at_a_switch() {
     asked(&mut session, "BEGIN");
     assert_eq!(asked(&mut session, first), "1");
     let promoting = it.start(&["promote", "ticks@2.0.0"]);
-    assert_eq!(asked(&mut session, "SELECT pg_sleep(0.5)"), "");
+    wait_until("the switch waits", || {
+        let waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND database =
+                       (SELECT oid FROM pg_database WHERE datname = current_database())";
+        cluster().psql(&database, waiting) == "t"
+    });
     assert_eq!(asked(&mut session, first), "1");
     // Nobody waits behind the switch that waits.
     assert_eq!(cluster().psql(&database, first), "1");

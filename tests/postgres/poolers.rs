@@ -6,7 +6,8 @@ use std::process::{Child, Stdio};
 
 use crate::cluster::{as_postgres, cluster};
 use crate::everywhere::database_of;
-use crate::instance::{Instance, Where, wait_until};
+use crate::instance::{Instance, Where};
+use crate::waiting::wait_until;
 
 /// PgBouncer in front of the cluster. It goes with its folder.
 struct Pooler {

@@ -118,6 +118,19 @@ impl Cluster {
         }
     }
 
+    /// Everything that is in a database, as SQL in which bytes are readable where they are text.
+    pub(crate) fn dump(&self, database: &str) -> String {
+        let ran = Command::new(self.bin.join("pg_dump"))
+            .args(["-U", "postgres", "-d", database, "-h"])
+            .arg(&self.folder)
+            .env("PGOPTIONS", "-c bytea_output=escape")
+            .output()
+            .expect("pg_dump can be run");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "pg_dump failed: {said}");
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    }
+
     /// A session of the superuser that lasts from one question to the next.
     pub(crate) fn session(&self, database: &str) -> Session {
         let mut psql = Command::new(self.bin.join("psql"))

@@ -47,17 +47,14 @@ fn build_guest(name: &str) -> PathBuf {
     lock.lock().expect("the lock can be taken");
 
     let file = folder.join(format!("{name}.wasm"));
-    // The guests that only tests need have a lock file of their own.
-    let lock_file = source.with_file_name("Cargo.lock");
-    let sources = [
-        source.clone(),
-        root.join("guest-sdk"),
-        if lock_file.exists() {
-            lock_file
-        } else {
-            root.join("Cargo.lock")
-        },
-    ];
+    // What it is made of, and what makes it: the same list is in `.ci/guest`. The guests that only tests
+    // need are in workspaces of their own.
+    let mut sources = vec![source.clone()];
+    sources.extend(
+        ["guest-sdk", "host/src/build", "Cargo.toml", "Cargo.lock"].map(|it| root.join(it)),
+    );
+    let own = ["Cargo.toml", "Cargo.lock"].map(|it| source.with_file_name(it));
+    sources.extend(own.into_iter().filter(|it| it.exists()));
     if modified(&file).is_some_and(|built| sources.iter().all(|path| !newer(path, built))) {
         return file;
     }

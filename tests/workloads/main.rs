@@ -87,7 +87,7 @@ fn scatter_alone_holds_every_bid() {
 #[test]
 fn a_module_that_does_nothing_takes_every_event() {
     let (bench, _folder) = bench();
-    boundary::per_event(&bench, 18, 1).expect("it takes them");
+    boundary::per_event(&bench, 6, 1).expect("it takes them");
 }
 
 #[test]

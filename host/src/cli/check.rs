@@ -119,10 +119,26 @@ pub(crate) async fn run(_args: Args, context: &Context) -> anyhow::Result<()> {
                     thousands(whole as f64)
                 ),
             },
-            hint: Some(hint(&fault, whole, opens)),
+            hint: match &context.config.log {
+                LogPlace::Server(_) => hint_on_a_server(&fault),
+                LogPlace::File(_) => Some(hint(&fault, whole, opens)),
+            },
         }
         .into()),
     }
+}
+
+fn hint_on_a_server(fault: &ChainFault) -> Option<String> {
+    let hint = match fault {
+        // The server says it, or the message does.
+        ChainFault::Storage { .. } => return None,
+        ChainFault::Unguarded { .. } => {
+            "`retell --log postgres://…/NEW init` makes a log that has it, in an empty database: take its \
+             statement from `pg_dump --schema-only`"
+        }
+        _ => "restore it from a backup",
+    };
+    Some(hint.to_owned())
 }
 
 fn hint(fault: &ChainFault, whole: Position, opens: bool) -> String {

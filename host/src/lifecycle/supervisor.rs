@@ -140,7 +140,7 @@ impl Supervisor {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Grows with each taking of the lease; only the newest may write.

@@ -509,19 +509,20 @@ fn obey(replay: &mut Replay, order: Order, stop: &AtomicBool) -> Result<bool, Re
         remedy,
         answer,
     } = order;
-    let (decision, goes_on) = match replay.decide(position, remedy, &|| stop.load(Ordering::Acquire))? {
-        Ok(decided) => {
-            let failed = decided.failed.as_ref().map(ToString::to_string);
-            let (applied, stopped) = (decided.applied, decided.stopped);
-            let done = Decision::Done {
-                applied,
-                failed,
-                stopped,
-            };
-            (done, !stopped)
-        }
-        Err(undecided) => (Decision::Refused(undecided), false),
-    };
+    let (decision, goes_on) =
+        match replay.decide(position, remedy, &|| stop.load(Ordering::Acquire))? {
+            Ok(decided) => {
+                let failed = decided.failed.as_ref().map(ToString::to_string);
+                let (applied, stopped) = (decided.applied, decided.stopped);
+                let done = Decision::Done {
+                    applied,
+                    failed,
+                    stopped,
+                };
+                (done, !stopped)
+            }
+            Err(undecided) => (Decision::Refused(undecided), false),
+        };
     // Whoever asked may be gone.
     let _ = answer.send(decision);
     Ok(goes_on)

@@ -82,6 +82,10 @@ pub enum ReadModelError {
     },
     #[error("another process holds the read model `{model}` locked")]
     Locked { model: ModelName },
+    #[error("somebody holds a lock on the read model `{model}`, on its server")]
+    Busy { model: ModelName },
+    #[error("the server of the read model `{model}` takes no writes now: {message}")]
+    ReadOnly { model: ModelName, message: String },
     #[error(
         "two rows of table `{table}` of the read model `{model}` would share a key or a unique value: {message}"
     )]
@@ -207,6 +211,12 @@ impl ReadModelError {
                 "drop what depends on them, or build it on the lasting schema of a major, which changes less"
             }
             Self::Locked { .. } => "see what has the file open, for example with `fuser FILE`",
+            Self::Busy { .. } => {
+                "`SELECT pid, query FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0` shows who waits, and `pg_blocking_pids(pid)` for whom"
+            }
+            Self::ReadOnly { .. } => {
+                "it is a standby, or set read-only: name the primary, or wait until it is promoted"
+            }
             Self::AfterReplay { .. } => {
                 "correct the SQL in the projection; it may create and fill things of its own but not write the manifest's tables"
             }

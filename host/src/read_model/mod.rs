@@ -213,8 +213,12 @@ pub trait ReadModel: Send {
 
     /// Whether a flush whose keys and rows take so many bytes may be given to
     /// [`rewrite`](Self::rewrite), and is not better written change by change because of what is
-    /// there already.
-    fn is_to_be_rewritten(&self, flush_bytes: usize) -> Result<bool, ReadModelError>;
+    /// there already. `may_wait`: as of the flush.
+    fn is_to_be_rewritten(
+        &self,
+        flush_bytes: usize,
+        may_wait: bool,
+    ) -> Result<bool, ReadModelError>;
 
     /// Lays out all rows anew, those of the flush among them, and puts the result with the flush's
     /// checkpoint in the place of what was there, in one atomic step like a commit. Call it between

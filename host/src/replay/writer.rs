@@ -151,7 +151,8 @@ fn write_all(
 ) -> Result<(), ReadModelError> {
     let bytes = flush.frozen.bytes();
     let is_large = bytes >= rewrite_bytes_min || model.has_flushes_aside();
-    if bytes > 0 && is_large && model.is_to_be_rewritten(bytes)? {
+    let may_wait = may_wait && flush.journal.is_empty();
+    if bytes > 0 && is_large && model.is_to_be_rewritten(bytes, may_wait)? {
         return model.rewrite(flush.rows(bytes, may_wait, give_way));
     }
     for table in &flush.frozen.tables {

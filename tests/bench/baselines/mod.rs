@@ -1,8 +1,9 @@
 //! What retell is measured against: the same folds by hand, into the same tables.
 //!
-//! All of them get what the engine's writer gets: its page size, its journal, its cache, no syncing
-//! while they fill, and everything on the disk at the end. None keeps checkpoints or could go on
-//! after a crash, which retell can.
+//! All of them get the settings of the engine's writer while it replays: its page size, its journal, its
+//! cache, no syncing while they fill, and everything on the disk at the end. They write through SQLite
+//! alone, where the engine lays a new file out by itself. None keeps checkpoints or could go on after a
+//! crash, which retell can.
 
 pub(crate) mod hot;
 pub(crate) mod join;

@@ -24,7 +24,8 @@ pub(crate) fn rows(log: &Connection) -> rusqlite::Result<Vec<Row>> {
     rows.collect()
 }
 
-/// A new database with the log's table and its indexes, opened as the log's writer is.
+/// A new database with the log's table and its indexes, opened as the log's writer is but for its WAL: it
+/// moves into the file within commits, after as many pages, and not on a thread beside them.
 pub(crate) fn create(path: &Path, like: &Connection) -> rusqlite::Result<Connection> {
     let raw = Connection::open(path)?;
     raw.execute_batch(

@@ -80,7 +80,10 @@ fn play(place: &dyn Place, manifest: &Manifest, steps: &[Step]) {
         match step {
             Step::Write(changes) => write(&mut *model, table, &mut rows, changes),
             Step::Rewrite(changes, may_wait) => {
-                if !model.is_to_be_rewritten(1 << 20).expect("says so") {
+                if !model
+                    .is_to_be_rewritten(1 << 20, *may_wait)
+                    .expect("says so")
+                {
                     continue;
                 }
                 let before = beside.get_or_insert_with(|| reader(&*model));

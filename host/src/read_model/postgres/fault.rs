@@ -32,9 +32,15 @@ impl Doing {
 /// Sorts an error of the server by what the operator has to know.
 pub(super) fn fault(model: &ModelName, doing: Doing, error: sqlx::Error) -> ReadModelError {
     let model = model.clone();
+    // A password or a role that is not let in, other than one that may not do something.
+    let is_shut_out = class(&error).as_deref() == Some("28");
     let (kind, error) = (failure(&error), ServerError::from(error));
     let message = error.to_string();
     match kind {
+        _ if is_shut_out => ReadModelError::Unreachable {
+            model,
+            source: error.into(),
+        },
         Failure::Connection | Failure::NoDatabase | Failure::Pooled => {
             ReadModelError::Unreachable {
                 model,
@@ -42,12 +48,13 @@ pub(super) fn fault(model: &ModelName, doing: Doing, error: sqlx::Error) -> Read
             }
         }
         Failure::DiskFull => ReadModelError::Full { model, message },
-        Failure::Denied | Failure::ReadOnly => ReadModelError::Refused {
+        Failure::Denied => ReadModelError::Refused {
             model,
             doing: doing.verb(),
             message,
         },
-        Failure::Busy => ReadModelError::Locked { model },
+        Failure::ReadOnly => ReadModelError::ReadOnly { model, message },
+        Failure::Busy => ReadModelError::Busy { model },
         // The schema or a table of it was dropped.
         Failure::NoObject if !matches!(doing, Doing::Publish) => ReadModelError::Missing { model },
         Failure::NoObject | Failure::Other => ReadModelError::Storage {
@@ -58,19 +65,30 @@ pub(super) fn fault(model: &ModelName, doing: Doing, error: sqlx::Error) -> Read
     }
 }
 
-/// An error of a statement that writes rows of a table.
+/// An error of a statement that writes rows of a table, or builds an index on them.
 pub(super) fn write_fault(model: &ModelName, table: &str, error: sqlx::Error) -> ReadModelError {
-    let is_conflict = error.as_database_error().is_some_and(|database| {
-        let code = database.code().unwrap_or_default();
-        // Integrity constraints, and data that an index of the module's own SQL can't make a value of.
-        code.starts_with("23") || code.starts_with("22")
-    });
-    if is_conflict {
-        return ReadModelError::Conflict {
+    match class(&error).as_deref() {
+        // Integrity constraints.
+        Some("23") => ReadModelError::Conflict {
             model: model.clone(),
             table: table.to_owned(),
             message: ServerError::from(error).to_string(),
-        };
+        },
+        // Data of which an index of the module's own SQL can't make a value, or too large a one. Rows by
+        // themselves were checked.
+        Some("22" | "54") => ReadModelError::AfterReplay {
+            message: format!(
+                "an index can't take a row of table `{table}`: {}",
+                ServerError::from(error)
+            ),
+            statement: None,
+        },
+        _ => fault(model, Doing::Write, error),
     }
-    fault(model, Doing::Write, error)
+}
+
+/// The class of a server's error: the first two characters of its SQLSTATE.
+fn class(error: &sqlx::Error) -> Option<String> {
+    let code = error.as_database_error()?.code()?;
+    code.get(..2).map(str::to_owned)
 }

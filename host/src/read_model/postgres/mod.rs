@@ -5,6 +5,7 @@
 
 mod content;
 mod fault;
+mod guard;
 mod journal;
 mod open;
 mod place;
@@ -36,7 +37,7 @@ use crate::read_model::{
     Checkpoint, ContentSink, Flush, KEY_INDEX, ModelName, Provenance, ReadModel, ReadModelError,
     ReadModelStatus, Role, RowChange, RowReader,
 };
-use fault::{Doing, fault};
+use fault::{Doing, fault, write_fault};
 pub use place::{SchemaPlace, SchemaPlaceError};
 use read::PgRows;
 pub use retire::schemas_of;
@@ -259,8 +260,14 @@ impl PgReadModel {
 
     fn build_index(&mut self, table: usize, index: usize) -> Result<(), ReadModelError> {
         if !self.index_exists[table][index] {
-            let create = self.tables[table].indexes[index].create.clone();
-            self.execute(Doing::Write, &create)?;
+            let tables = self.tables.clone();
+            let create = AssertSqlSafe(tables[table].indexes[index].create.clone());
+            let built = self
+                .session
+                .run_within(POSTGRES_WORK_TIMEOUT, async |connection| {
+                    sqlx::raw_sql(create).execute(connection).await.map(drop)
+                });
+            built.map_err(|error| write_fault(&self.place.name(), &tables[table].name, error))?;
             self.index_exists[table][index] = true;
         }
         Ok(())
@@ -369,7 +376,7 @@ impl ReadModel for PgReadModel {
     }
 
     /// Tables on a server are changed where they are.
-    fn is_to_be_rewritten(&self, _flush_bytes: usize) -> Result<bool, ReadModelError> {
+    fn is_to_be_rewritten(&self, _: usize, _: bool) -> Result<bool, ReadModelError> {
         Ok(false)
     }
 

@@ -6,6 +6,8 @@
 //! row as one text, which is taken apart here.
 
 use std::borrow::Cow;
+use std::convert::identity;
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
@@ -17,6 +19,7 @@ use sqlx::{
 use super::fault::{Doing, fault};
 use super::place::SchemaPlace;
 use crate::limits::{POSTGRES_ANSWER_TIMEOUT, QUERY_SQL_BYTES_MAX};
+use crate::postgres::answered_within;
 use crate::read_model::query::{Cell, QueryError, QueryLimits, RowSink};
 
 pub(super) fn query(
@@ -27,14 +30,14 @@ pub(super) fn query(
 ) -> Result<(), QueryError> {
     // A read model that is gone or was never one says so first.
     super::open::status(place)?;
-    let reading = |error| QueryError::from(fault(&place.name(), Doing::Read, error));
-    let mut session = place.connect_to_read().map_err(reading)?;
-    let asking = Asking { place, sql, limits };
-    session
-        .run_within(limits.time_max + POSTGRES_ANSWER_TIMEOUT, async |it| {
-            Ok(asking.ask(it, sink).await)
-        })
-        .map_err(reading)?
+    let asking = Asking {
+        place,
+        sql,
+        limits,
+        // The server's own clock ends the query first, and says so.
+        patience: limits.time_max + POSTGRES_ANSWER_TIMEOUT,
+    };
+    asking.run(sink)
 }
 
 /// The function that runs queries, in each read model's schema.
@@ -124,9 +127,20 @@ struct Asking<'a> {
     place: &'a SchemaPlace,
     sql: &'a str,
     limits: QueryLimits,
+    /// For one answer of the server.
+    patience: Duration,
 }
 
 impl Asking<'_> {
+    fn run(&self, sink: &mut dyn RowSink) -> Result<(), QueryError> {
+        let reading = |error| QueryError::from(fault(&self.place.name(), Doing::Read, error));
+        let mut session = self.place.connect_to_read().map_err(reading)?;
+        // Each answer is waited for by itself: the sink's time is not the server's.
+        session
+            .run_within(Duration::MAX, async |it| Ok(self.ask(it, sink).await))
+            .map_err(reading)?
+    }
+
     async fn ask(
         &self,
         connection: &mut PgConnection,
@@ -144,7 +158,7 @@ impl Asking<'_> {
             self.place.quoted()
         );
         let confined = sqlx::raw_sql(AssertSqlSafe(confine)).execute(&mut *connection);
-        confined
+        answered_within(self.patience, confined, identity)
             .await
             .map_err(|error| fault(&self.place.name(), Doing::Read, error))?;
         let columns = match self.prepare(&mut *connection).await {
@@ -162,9 +176,8 @@ impl Asking<'_> {
         &self,
         connection: &mut PgConnection,
     ) -> Result<Result<Vec<ResultColumn>, QueryError>, sqlx::Error> {
-        let statement = connection
-            .prepare(AssertSqlSafe(self.sql.to_owned()).into_sql_str())
-            .await?;
+        let preparing = connection.prepare(AssertSqlSafe(self.sql.to_owned()).into_sql_str());
+        let statement = answered_within(self.patience, preparing, identity).await?;
         let parameters = match statement.parameters() {
             Some(Either::Left(types)) => types.len(),
             Some(Either::Right(count)) => count,
@@ -209,7 +222,7 @@ impl Asking<'_> {
         let mut columns_were_told = false;
         loop {
             // The first row may still find a mistake; nothing is printed before it.
-            let row = rows.try_next().await?;
+            let row = answered_within(self.patience, rows.try_next(), identity).await?;
             if !std::mem::replace(&mut columns_were_told, true)
                 && let Err(error) = sink.columns(&names)
             {
@@ -286,15 +299,18 @@ impl Asking<'_> {
     }
 
     async fn tables(&self, connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-        connection.execute("ROLLBACK").await?;
-        sqlx::query_scalar(
-            "SELECT relname FROM pg_class
-             WHERE relnamespace = to_regnamespace(quote_ident($1)) AND relkind IN ('r', 'v', 'm')
-             ORDER BY relname COLLATE \"C\"",
-        )
-        .bind(self.place.schema())
-        .fetch_all(connection)
-        .await
+        let asking = async {
+            connection.execute("ROLLBACK").await?;
+            sqlx::query_scalar(
+                "SELECT relname FROM pg_class
+                 WHERE relnamespace = to_regnamespace(quote_ident($1)) AND relkind IN ('r', 'v', 'm')
+                 ORDER BY relname COLLATE \"C\"",
+            )
+            .bind(self.place.schema())
+            .fetch_all(connection)
+            .await
+        };
+        answered_within(self.patience, asking, identity).await
     }
 }
 
@@ -317,7 +333,53 @@ fn unhex(hex: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::ops::ControlFlow;
+
     use super::*;
+    use crate::read_model::conformance::{people, provenance};
+    use crate::read_model::postgres::PgReadModel;
+    use crate::test_cluster::cluster;
+
+    /// Takes longer for its first row than anybody waits for the server.
+    struct SlowSink {
+        time: Duration,
+        rows: u32,
+    }
+
+    impl RowSink for SlowSink {
+        fn columns(&mut self, _: &[String]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn row(&mut self, _: &[Cell<'_>]) -> io::Result<ControlFlow<()>> {
+            if self.rows == 0 {
+                std::thread::sleep(self.time);
+            }
+            self.rows += 1;
+            Ok(ControlFlow::Continue(()))
+        }
+    }
+
+    #[test]
+    fn the_time_of_who_reads_the_rows_is_not_the_servers() {
+        let url = cluster().new_database();
+        let place: SchemaPlace = format!("{url}#retell_slow_sink").parse().expect("a place");
+        drop(PgReadModel::create(&place, &people(), &provenance(), 1).expect("creates"));
+        let limits = QueryLimits::default();
+        let patience = Duration::from_secs(2);
+        let asking = Asking {
+            place: &place,
+            // More than the sockets hold.
+            sql: "SELECT repeat('x', 100) FROM generate_series(1, 100000)",
+            limits,
+            patience,
+        };
+        let time = patience + Duration::from_millis(200);
+        let mut sink = SlowSink { time, rows: 0 };
+        asking.run(&mut sink).expect("all rows come");
+        assert_eq!(sink.rows, 100_000);
+    }
 
     #[test]
     fn rows_are_taken_apart() {

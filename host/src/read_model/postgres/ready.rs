@@ -1,14 +1,17 @@
 //! From replaying to ready: the deferred indexes, the module's after-replay SQL, durability.
 
+use std::time::Duration;
+
 use retell_contract::manifest::{Dialect, Manifest};
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row};
+use sqlx::AssertSqlSafe;
 
 use super::PgReadModel;
 use super::fault::{Doing, fault};
+use super::guard::{self, Guarded};
 use super::schema::literal;
 use super::{open, provenance};
 use crate::crash_point::{self, CrashPoint};
-use crate::limits::AFTER_REPLAY_TIME_MAX;
+use crate::limits::{AFTER_REPLAY_TIME_MAX, POSTGRES_ANSWER_TIMEOUT};
 use crate::postgres::{Failure, failure};
 use crate::read_model::ReadModelError;
 
@@ -30,6 +33,9 @@ impl PgReadModel {
         self.finish_schema().inspect_err(|_| self.roll_back())?;
         crash_point::reach(CrashPoint::IndexesBuilt);
         self.end()?;
+        if !self.after_replay.is_empty() {
+            self.renew_session()?;
+        }
         self.analyze()?;
         self.ready = true;
         Ok(())
@@ -44,11 +50,21 @@ impl PgReadModel {
         }
         let scripts = self.after_replay.clone();
         if !scripts.is_empty() {
-            let before = self.shape()?;
+            let settings = self.run(Doing::Read, async |it| guard::settings(it).await)?;
+            let before = self.look()?;
             for (number, script) in scripts.iter().enumerate() {
-                self.run_script(number, script)?;
+                let refuse = |message: String| ReadModelError::AfterReplay {
+                    message: format!("script {}: {message}", number + 1),
+                    statement: None,
+                };
+                self.run_script(script, &settings, AFTER_REPLAY_TIME_MAX, refuse)?;
+                if let Some(offence) = before.offence(&self.look()?) {
+                    return Err(refuse(format!(
+                        "it {offence}; a script may make tables, indexes and views of its own, and \
+                         neither functions nor triggers, rules, constraints or grants on others"
+                    )));
+                }
             }
-            self.check_shape(&before)?;
         }
         let place = self.place.clone();
         self.run(Doing::Write, async |it| {
@@ -56,80 +72,63 @@ impl PgReadModel {
         })
     }
 
-    fn run_script(&mut self, number: usize, script: &str) -> Result<(), ReadModelError> {
+    /// Runs one script. What it set is then as it was, and what it left for the commit is checked.
+    pub(super) fn run_script(
+        &mut self,
+        script: &str,
+        settings: &str,
+        time_max: Duration,
+        refuse: impl Fn(String) -> ReadModelError,
+    ) -> Result<(), ReadModelError> {
         let schema = self.place.quoted();
         let begin = format!(
             "SET LOCAL statement_timeout = {};
              CREATE FUNCTION {schema}.{RUNNER}(script text) RETURNS void
              LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_catalog, pg_temp
              AS 'BEGIN EXECUTE script; END'",
-            AFTER_REPLAY_TIME_MAX.as_millis()
+            time_max.as_millis()
         );
         self.execute(Doing::Write, &begin)?;
-        let ran = self
-            .session
-            .run_within(AFTER_REPLAY_TIME_MAX, async |connection| {
-                let call = format!("SELECT {schema}.{RUNNER}({})", literal(script));
-                sqlx::raw_sql(AssertSqlSafe(call))
-                    .execute(connection)
-                    .await
-                    .map(drop)
-            });
-        if let Err(error) = ran {
-            return Err(match failure(&error) {
-                // Not the module's fault.
-                Failure::Connection | Failure::DiskFull => {
-                    fault(&self.place.name(), Doing::Write, error)
-                }
-                _ => ReadModelError::AfterReplay {
-                    message: format!("script {}: {}", number + 1, reason(&error)),
-                    statement: None,
-                },
-            });
-        }
-        let end = format!("DROP FUNCTION {schema}.{RUNNER}(text); SET LOCAL statement_timeout = 0");
-        self.execute(Doing::Write, &end)
-    }
-
-    /// What scripts must leave as it is: the tables of the manifest and retell's own, their columns,
-    /// constraints, rows and storage; and what they must not make.
-    fn shape(&mut self) -> Result<Vec<(String, String)>, ReadModelError> {
-        let mut tables: Vec<String> = self.tables.iter().map(|it| it.qualified.clone()).collect();
-        tables.push(self.place.own_table());
-        let schema = self.place.schema().to_owned();
-        self.run(Doing::Read, async |connection| {
-            let mut shape = Vec::new();
-            for table in tables {
-                let of_table = shape_of(connection, &table).await?;
-                shape.push((table, of_table));
+        let call = format!("SELECT {schema}.{RUNNER}({})", literal(script));
+        // The settings are made before it is sent: the server reads a whole message in one encoding.
+        let end = format!(
+            "SET CONSTRAINTS ALL IMMEDIATE; DROP FUNCTION IF EXISTS {schema}.{RUNNER}(text)"
+        );
+        // The server's own clock ends it first, and says so.
+        let patience = time_max + POSTGRES_ANSWER_TIMEOUT;
+        let ran = self.session.run_within(patience, async |connection| {
+            for sql in [&call, settings, &end] {
+                let sql = AssertSqlSafe(sql.to_owned());
+                sqlx::raw_sql(sql).execute(&mut *connection).await?;
             }
-            // Replacing one changes its row, making one anew its number.
-            let functions: Option<String> = sqlx::query_scalar(
-                "SELECT string_agg(oid || ' ' || xmin, ',' ORDER BY oid) FROM pg_proc
-                 WHERE pronamespace = to_regnamespace(quote_ident($1))",
-            )
-            .bind(&schema)
-            .fetch_one(&mut *connection)
-            .await?;
-            let functions = functions.unwrap_or_default();
-            shape.push(("a function".to_owned(), functions));
-            Ok(shape)
+            Ok(())
+        });
+        ran.map_err(|error| match failure(&error) {
+            // In an encoding that the script chose, an answer can make no sense.
+            _ if matches!(error, sqlx::Error::Protocol(_)) => refuse(reason(&error)),
+            // Not the module's fault.
+            Failure::Connection | Failure::DiskFull => {
+                fault(&self.place.name(), Doing::Write, error)
+            }
+            _ => refuse(reason(&error)),
         })
     }
 
-    fn check_shape(&mut self, before: &[(String, String)]) -> Result<(), ReadModelError> {
-        let after = self.shape()?;
-        let changed = before.iter().zip(&after).find(|(one, other)| one != other);
-        match changed {
-            None => Ok(()),
-            Some(((what, _), _)) => Err(ReadModelError::AfterReplay {
-                message: format!(
-                    "it changed or made {what}: a script may make tables, indexes and views of its \
-                     own, and neither functions nor triggers, rules or constraints on others"
-                ),
-                statement: None,
-            }),
-        }
+    fn look(&mut self) -> Result<Guarded, ReadModelError> {
+        let (place, tables) = (self.place.clone(), self.tables.clone());
+        self.run(Doing::Read, async |it| {
+            Guarded::look(it, &place, &tables).await
+        })
+    }
+
+    /// A script may have left more in its session than settings: temporary tables, locks.
+    fn renew_session(&mut self) -> Result<(), ReadModelError> {
+        self.session = self
+            .place
+            .connect()
+            .map_err(|error| fault(&self.place.name(), Doing::Open, error))?;
+        self.staged.fill(false);
+        Ok(())
     }
 
     /// Readers' queries are planned by what is there.
@@ -140,28 +139,6 @@ impl PgReadModel {
         }
         Ok(())
     }
-}
-
-/// Everything about a table that a script must not touch, as one text.
-async fn shape_of(connection: &mut PgConnection, table: &str) -> Result<String, sqlx::Error> {
-    let query = sqlx::query(
-        "SELECT concat_ws('|', c.relname, c.relowner, c.relpersistence, c.relrowsecurity,
-                pg_relation_filenode(c.oid),
-                (SELECT string_agg(concat_ws(':', a.attname, a.atttypid, a.attnotnull, a.attcollation,
-                                             a.attisdropped, a.atthasdef), ',' ORDER BY a.attnum)
-                 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0),
-                (SELECT string_agg(pg_get_constraintdef(k.oid), ',' ORDER BY k.oid)
-                 FROM pg_constraint k WHERE k.conrelid = c.oid),
-                (SELECT count(*) FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique),
-                (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = c.oid),
-                (SELECT count(*) FROM pg_rewrite r WHERE r.ev_class = c.oid),
-                s.n_tup_ins, s.n_tup_upd, s.n_tup_del)
-         FROM pg_class c LEFT JOIN pg_stat_xact_all_tables s ON s.relid = c.oid
-         WHERE c.oid = to_regclass($1)",
-    )
-    .bind(table);
-    let row = connection.fetch_optional(query).await?;
-    row.map_or(Ok(String::new()), |row| row.try_get(0))
 }
 
 /// The server's message, with the statement at fault where it names it.

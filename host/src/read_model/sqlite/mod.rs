@@ -370,8 +370,12 @@ impl ReadModel for SqliteReadModel {
         Ok(())
     }
 
-    fn is_to_be_rewritten(&self, flush_bytes: usize) -> Result<bool, ReadModelError> {
-        self.is_worth_rewriting(flush_bytes)
+    fn is_to_be_rewritten(
+        &self,
+        flush_bytes: usize,
+        may_wait: bool,
+    ) -> Result<bool, ReadModelError> {
+        self.is_worth_rewriting(flush_bytes, may_wait)
     }
 
     fn rewrite(&mut self, flush: Flush<'_>) -> Result<(), ReadModelError> {

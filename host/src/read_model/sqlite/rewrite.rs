@@ -41,8 +41,13 @@ const NOTE_TIMEOUT: Duration = Duration::from_millis(10);
 type Roots = HashMap<String, u32>;
 
 impl SqliteReadModel {
-    /// Whether laying everything out anew is worth it for so many bytes of changed rows.
-    pub(super) fn is_worth_rewriting(&self, flush_bytes: usize) -> Result<bool, ReadModelError> {
+    /// Whether laying everything out anew is worth it for so many bytes of changed rows. `may_wait`: for
+    /// those of later flushes.
+    pub(super) fn is_worth_rewriting(
+        &self,
+        flush_bytes: usize,
+        may_wait: bool,
+    ) -> Result<bool, ReadModelError> {
         // Entries of other indexes than the key's do not come sorted.
         let has_indexes = self.index_exists.iter().flatten().any(|exists| *exists);
         if self.in_place || self.ready || has_indexes || self.in_transaction {
@@ -76,8 +81,12 @@ impl SqliteReadModel {
             self.layers.replaced.wait();
             free = fs4::available_space(folder).map_err(io)?;
         }
-        // So many flushes are laid out at once.
-        let factor = limits::REWRITE_FACTOR_MAX * limits::REWRITE_RUNS_MAX as u64;
+        let flushes_at_once = if may_wait && self.layers.may_have_runs() {
+            limits::REWRITE_RUNS_MAX
+        } else {
+            1
+        };
+        let factor = limits::REWRITE_FACTOR_MAX * flushes_at_once as u64;
         Ok(there <= flush_bytes.saturating_mul(factor) && free >= needed)
     }
 
@@ -93,8 +102,7 @@ impl SqliteReadModel {
     /// Whether a flush is better laid out with later ones: until together they are as much as what is
     /// there, or as many as may be. The very first one waits for the second.
     fn is_to_wait(&self, flush: &Flush<'_>) -> Result<bool, ReadModelError> {
-        let is_possible = flush.may_wait && flush.journal.is_empty() && self.layers.may_have_runs();
-        if !is_possible {
+        if !flush.may_wait || !self.layers.may_have_runs() {
             return Ok(false);
         }
         if self.checkpoint == Checkpoint::START {

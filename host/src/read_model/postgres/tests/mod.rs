@@ -1,5 +1,7 @@
 //! The conformance suite bound to PostgreSQL, and what only PostgreSQL can get wrong.
 
+mod after_replay;
+
 use retell_contract::manifest::Manifest;
 
 use super::{PgReadModel, SchemaPlace};
@@ -49,3 +51,15 @@ impl Place for Schema {
 }
 
 conformance_tests!(Schema::new());
+
+#[test]
+fn a_role_that_is_not_let_in_is_told_apart_from_one_that_lacks_a_right() {
+    let place = Schema::new();
+    let stranger = place.0.to_string().replacen("postgres@", "stranger@", 1);
+    let stranger: SchemaPlace = stranger.parse().expect("a place");
+    let error = PgReadModel::status(&stranger).expect_err("is refused");
+    assert!(
+        matches!(error, ReadModelError::Unreachable { .. }),
+        "{error:?}"
+    );
+}

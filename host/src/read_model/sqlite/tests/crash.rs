@@ -36,7 +36,7 @@ fn changes(position: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
 fn write(model: &mut dyn ReadModel, position: u64) -> Result<(), ReadModelError> {
     let changes = changes(position);
     let packed: Vec<_> = changes.iter().map(|entry| put(entry, false)).collect();
-    if model.is_to_be_rewritten(1 << 20)? {
+    if model.is_to_be_rewritten(1 << 20, true)? {
         let flush = Flush {
             tables: vec![(0, Box::new(packed.iter().copied()))],
             journal: &[],
@@ -157,7 +157,7 @@ fn after_any_kill_a_rewritten_file_is_whole() {
                     found >= position,
                     "{found} was committed, and {position} told of"
                 );
-                assert!(model.is_to_be_rewritten(1 << 20).expect("says so"));
+                assert!(model.is_to_be_rewritten(1 << 20, true).expect("says so"));
                 position = found;
             }
             Err(ReadModelError::Missing { .. }) => assert_eq!(position, 0),

@@ -30,7 +30,7 @@ fn rewritable(folder: &Folder) -> (Box<dyn ReadModel>, Manifest, Entry) {
 }
 
 fn rewrite(model: &mut dyn ReadModel, entry: &Entry, fresh: bool) -> Result<(), ReadModelError> {
-    assert!(model.is_to_be_rewritten(1 << 20)?);
+    assert!(model.is_to_be_rewritten(1 << 20, true)?);
     let checkpoint = at(model.checkpoint().position + 1);
     rewrite_to(model, checkpoint, entry, fresh)
 }
@@ -74,7 +74,7 @@ fn a_rewrite_keeps_the_role_and_its_readers_see_it() {
     // From here on it goes on as any other.
     model.write(&[put(&visit, false)]).expect("writes");
     model.commit(at(2), 0.0).expect("commits");
-    assert!(!model.is_to_be_rewritten(1 << 20).expect("says so"));
+    assert!(!model.is_to_be_rewritten(1 << 20, true).expect("says so"));
     assert_eq!(reader.get_many(0, &[&visit.0]).expect("reads").len(), 1);
 }
 
@@ -448,7 +448,7 @@ fn a_file_that_was_given_a_journal_is_not_rewritten() {
         .pragma_update(None, "journal_mode", "WAL")
         .expect("is possible");
     model.commit(at(2), 0.0).expect("commits");
-    assert!(!model.is_to_be_rewritten(1 << 20).expect("says so"));
+    assert!(!model.is_to_be_rewritten(1 << 20, true).expect("says so"));
     model.write(&[put(&visit, false)]).expect("writes");
     model.commit(at(3), 0.0).expect("commits");
     drop((model, outside));
@@ -477,7 +477,7 @@ fn the_last_rewrite_leaves_a_file_that_is_changed_in_place() {
             events_per_s: 0.0,
         })
         .expect("rewrites");
-    assert!(!model.is_to_be_rewritten(1 << 20).expect("says so"));
+    assert!(!model.is_to_be_rewritten(1 << 20, true).expect("says so"));
     // A reader that stays does not keep it from getting ready.
     let reader = rusqlite::Connection::open(folder.path()).expect("opens");
     reader
@@ -571,7 +571,7 @@ fn a_copy_of_a_build_that_changes_in_place_goes_on_in_place() {
     SqliteReadModel::copy(&folder.path(), &copied.path()).expect("copies");
     let mut model = copied.open(&manifest, &provenance(), 2).expect("opens");
     let again = person("c", None, Some("Ulm"), 2);
-    if model.is_to_be_rewritten(1 << 20).expect("says so") {
+    if model.is_to_be_rewritten(1 << 20, true).expect("says so") {
         rewrite(&mut *model, &again, false).expect("rewrites");
     } else {
         model.write(&[put(&again, false)]).expect("writes");
