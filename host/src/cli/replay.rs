@@ -144,7 +144,7 @@ async fn build_again(args: Again, context: &Context) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut bar = BuildBar::new(context.printer, &version.name());
-    let mut reached = 0;
+    let (mut reached, mut missing) = (0, 0);
     let work = access.until(|view| {
         let record = view.version(&number)?;
         let is_it = |it: &&Build| it.id == build;
@@ -169,7 +169,7 @@ async fn build_again(args: Again, context: &Context) -> anyhow::Result<()> {
             return Some(Err(given_up(&version, reason)));
         }
         // It is in its place: as a successor that was ready, or from the start.
-        reached = progress.map_or(0, |it| it.position);
+        (reached, missing) = progress.map_or((0, 0), |it| (it.position, it.dead_letters));
         match (&record.status.halt, record.status.state) {
             (Halt::Failed { reason }, _) => Some(Err(given_up(&version, reason))),
             (_, State::Ready) => Some(Ok(())),
@@ -191,6 +191,13 @@ async fn build_again(args: Again, context: &Context) -> anyhow::Result<()> {
         "{} is replayed, at position {reached}",
         version.name()
     ));
+    if missing > 0 {
+        let name = version.name();
+        let events = if missing == 1 { "event" } else { "events" };
+        context.printer.say(format_args!(
+            "{name} misses {missing} {events} that it could not apply: `retell dead-letters {name}`"
+        ));
+    }
     Ok(())
 }
 

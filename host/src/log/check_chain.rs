@@ -6,6 +6,11 @@ use crate::event::{Hash, Position};
 /// Events between two calls of who watches.
 const EVENTS_PER_REPORT: u64 = 1_000;
 
+/// Events that are read with one statement. A snapshot that is open for as long as the walk would keep SQLite's
+/// WAL from beginning anew, and PostgreSQL from tidying what appends leave behind. So few in tests that most
+/// logs take several.
+pub(super) const EVENTS_AT_ONCE: i64 = if cfg!(test) { 3 } else { 100_000 };
+
 /// Told how far a walk is; false ends it there.
 pub type ChainProgress = std::sync::Arc<dyn Fn(Position) -> bool + Send + Sync>;
 
@@ -85,6 +90,14 @@ impl Walk {
     /// The hash up to where it is.
     pub(super) fn hash(&self) -> &Hash {
         &self.whole.hash
+    }
+
+    /// Where to read on, as databases count. What stands before the first position is found, too.
+    pub(super) fn from(&self) -> i64 {
+        match self.whole.position {
+            0 => i64::MIN,
+            whole => (whole + 1).cast_signed(),
+        }
     }
 
     /// The position that comes next.

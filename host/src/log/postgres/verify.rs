@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 use super::Shared;
 use crate::event::{Hash, Position};
 use crate::limits::{POSTGRES_ANSWER_TIMEOUT, POSTGRES_WORK_TIMEOUT};
-use crate::log::check_chain::Walk;
+use crate::log::check_chain::{EVENTS_AT_ONCE, Walk};
 use crate::log::{ChainCheck, ChainFault, ChainProgress, Head, chain};
 use crate::postgres::{Timestamp, answered_within};
 
@@ -28,26 +28,7 @@ pub(super) async fn check_chain(
         hash,
     };
     let mut walk = Walk::new(shared.first_previous, noted, progress);
-    let mut rows = sqlx::query(
-        "SELECT position, stream, revision, id, type, occurred_at, recorded_at, subject, key_id,
-                salt, metadata::text, payload::text, hash
-         FROM retell.events ORDER BY position",
-    )
-    .fetch(&shared.pool);
-    let mut buffer = Vec::new();
-    let mut patience = POSTGRES_WORK_TIMEOUT;
-    loop {
-        // Each by itself, as all of them may take hours; before the first, the server may have to sort.
-        let read = match answered_within(patience, rows.try_next(), identity).await {
-            Ok(None) => break,
-            Ok(Some(row)) => link(&row, walk.hash(), &mut buffer),
-            Err(error) => Err(error),
-        };
-        patience = POSTGRES_ANSWER_TIMEOUT;
-        if !walk.take(read, is_damage)? {
-            break;
-        }
-    }
+    while take_next(shared, &mut walk).await? {}
     let mut check = walk.end();
     if check.fault.is_none() {
         check.fault = match missing_guard(shared).await? {
@@ -56,6 +37,34 @@ pub(super) async fn check_chain(
         };
     }
     Ok(check)
+}
+
+/// Walks on over the next events. False if the walk is over.
+async fn take_next(shared: &Shared, walk: &mut Walk) -> Result<bool, sqlx::Error> {
+    let mut rows = sqlx::query(
+        "SELECT position, stream, revision, id, type, occurred_at, recorded_at, subject, key_id,
+                salt, metadata::text, payload::text, hash
+         FROM retell.events WHERE position >= $1 ORDER BY position LIMIT $2",
+    )
+    .bind(walk.from())
+    .bind(EVENTS_AT_ONCE)
+    .fetch(&shared.pool);
+    let mut buffer = Vec::new();
+    let mut read_any = false;
+    let mut patience = POSTGRES_WORK_TIMEOUT;
+    loop {
+        // Each by itself; before the first, the server may have to sort.
+        let read = match answered_within(patience, rows.try_next(), identity).await {
+            Ok(None) => return Ok(read_any),
+            Ok(Some(row)) => link(&row, walk.hash(), &mut buffer),
+            Err(error) => Err(error),
+        };
+        patience = POSTGRES_ANSWER_TIMEOUT;
+        read_any = true;
+        if !walk.take(read, is_damage)? {
+            return Ok(false);
+        }
+    }
 }
 
 /// An event's position, the hash that follows for it, and the one it has.

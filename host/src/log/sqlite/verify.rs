@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 use super::errors::explain;
 use crate::event::{Hash, Position};
 use crate::limits::LOG_BUSY_TIMEOUT;
-use crate::log::check_chain::Walk;
+use crate::log::check_chain::{EVENTS_AT_ONCE, Walk};
 use crate::log::{ChainCheck, ChainFault, ChainProgress, Head, LogError, chain};
 
 /// Walks the whole log; a file that is whole as a chain is then looked through for the rest: its
@@ -52,21 +52,27 @@ fn walk(connection: &Connection, progress: ChainProgress) -> rusqlite::Result<Ch
     let mut statement = connection.prepare(
         "SELECT position, stream, revision, id, type, occurred_at, recorded_at, subject, key_id,
                 salt, metadata, payload, hash
-         FROM events ORDER BY position",
+         FROM events WHERE position >= ?1 ORDER BY position LIMIT ?2",
     )?;
-    let mut rows = statement.query([])?;
     let mut buffer = Vec::new();
     loop {
-        let read = match rows.next() {
-            Ok(None) => break,
-            Ok(Some(row)) => link(row, walk.hash(), &mut buffer),
-            Err(error) => Err(error),
-        };
-        if !walk.take(read, is_damage)? {
-            break;
+        let mut rows = statement.query((walk.from(), EVENTS_AT_ONCE))?;
+        let mut read_any = false;
+        loop {
+            let read = match rows.next() {
+                Ok(None) => break,
+                Ok(Some(row)) => link(row, walk.hash(), &mut buffer),
+                Err(error) => Err(error),
+            };
+            read_any = true;
+            if !walk.take(read, is_damage)? {
+                return Ok(walk.end());
+            }
+        }
+        if !read_any {
+            return Ok(walk.end());
         }
     }
-    Ok(walk.end())
 }
 
 /// An event's position, the hash that follows for it, and the one it has.
