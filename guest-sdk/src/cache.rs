@@ -5,8 +5,6 @@
 //! are the exception: there every change is noted in order, because the host checks uniqueness
 //! change by change and blames the event.
 
-use std::any::Any;
-
 use hashbrown::HashTable;
 
 use crate::changes::{ChangeSet, end};
@@ -172,7 +170,7 @@ impl<T: Table> Cache<T> {
 }
 
 /// A cache whose table is known by its number only.
-pub(crate) trait AnyCache: Any {
+pub(crate) trait AnyCache {
     /// Makes an entry for the key, to be filled by [`fetch_wanted`](Self::fetch_wanted); says which.
     fn want(&mut self, key: &[u8]) -> u32;
 

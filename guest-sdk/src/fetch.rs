@@ -128,6 +128,7 @@ impl Fetch {
     }
 }
 
+/// Numbers that are remembered: as many as keep a second search away from most keys.
 const RECENT: usize = 1024;
 const RECENT_SHIFT: u32 = u64::BITS - RECENT.ilog2();
 

@@ -136,7 +136,7 @@ pub const READ_MODEL_WAL_BYTES_KEPT: i64 = 64 << 20;
 /// What a module waits for its host's answers does not count as its own time, up to so many times what it
 /// may take itself.
 pub const IMPORTS_TIME_FACTOR: u32 = 60;
-/// How long triggers that after-replay SQL made may take in one flush.
+/// How long one flush may take into a read model with triggers or indexes that after-replay SQL made.
 pub const TRIGGERS_TIME_MAX: Duration = Duration::from_mins(10);
 /// How long one after-replay SQL script may run.
 pub const AFTER_REPLAY_TIME_MAX: Duration = Duration::from_hours(1);

@@ -33,7 +33,8 @@ the metadata.
 Events with an id are appended once: the same line again is counted as already there, and an id that
 comes with other content is refused. Files are appended in batches of 10,000 lines or 16 MiB. A bad
 line stops the import and is named; the batches before it stay. Run the same command again after a
-crash or a correction: it goes on where it stopped. With --atomic it is all lines or none.
+crash or a correction: it goes on where it stopped. With --atomic it is all lines or none; standard input
+is kept in a temporary file then, until it ends, so that nobody waits for it.
 
 The first append creates the log if there is none.
 
@@ -264,6 +265,15 @@ fn stopped(error: ImportError, path: &Path) -> anyhow::Error {
             });
         }
         ImportError::Log { .. } => return unwrapped(error),
+        ImportError::Spool { .. } => {
+            return anyhow::Error::from(error).context(Failed {
+                message: "nothing was appended".to_owned(),
+                hint: Some(
+                    "make room for it, name another folder with TMPDIR, or append a file"
+                        .to_owned(),
+                ),
+            });
+        }
         ImportError::Line { line, kept, .. } => (*line, *kept, false),
         ImportError::Read { line, kept, .. } => (*line, *kept, false),
         ImportError::Refused { line, kept, source } => (*line, *kept, source.is_refusal()),

@@ -5,7 +5,7 @@ use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
 use super::Context;
-use super::printer::{Failed, printable};
+use super::printer::{Failed, on_one_line};
 use super::session::{self, explain, one_version, parse_name};
 use crate::catalog::VersionRecord;
 use crate::event::Position;
@@ -115,9 +115,9 @@ async fn list(host: &Host, version: &VersionRecord, context: &Context) -> anyhow
         table.add_row([
             &entry.position.to_string(),
             &entry.decision.to_string(),
-            &printable(&entry.event_type),
-            &printable(&entry.stream),
-            &printable(reason),
+            &on_one_line(&entry.event_type),
+            &on_one_line(&entry.stream),
+            &on_one_line(reason),
         ]);
     }
     context.printer.data(table)?;

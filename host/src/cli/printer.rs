@@ -63,6 +63,11 @@ pub(crate) fn printable(text: &str) -> String {
     out
 }
 
+/// The same, for one line of a table.
+pub(crate) fn on_one_line(text: &str) -> String {
+    printable(text).replace('\n', " ")
+}
+
 /// Writes data and talk where they belong.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {

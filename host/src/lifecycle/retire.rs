@@ -126,6 +126,7 @@ impl Supervisor {
         if let Some(worker) = self.workers.remove(&build.id) {
             worker.stop().await;
         }
+        self.goals.remove(&build.id);
         self.host.catalog.discard_build(build.id).await?;
         self.follow_catalog().await;
         Ok(())

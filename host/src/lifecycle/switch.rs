@@ -372,11 +372,17 @@ impl Supervisor {
                 None => self.position(version, current).await.ok(),
             };
             let head = self.host.log.head().await?.position;
-            // Nobody builds it on, so readers of one that can't be asked are where the log ended at most.
-            let goal = *self.goals.entry(successor.id).or_insert(head);
+            let position = match stands {
+                Some(position) => {
+                    self.goals.remove(&successor.id);
+                    position
+                }
+                // Nobody builds one on that can't be asked, so its readers are where the log ended at most.
+                None => *self.goals.entry(successor.id).or_insert(head),
+            };
             // Beyond the head it is of another history, from before the log was restored: there is no
             // getting there any more.
-            let position = stands.unwrap_or(goal).min(head);
+            let position = position.min(head);
             let reached = self.progress(successor.id).map_or(0, |it| it.position);
             let stops_short = successor.until.is_some_and(|until| until < position);
             if stops_short && version.status.role == Role::Live {

@@ -5,7 +5,7 @@
 //! appended. A bad line stops the import at the last batch before it. Empty lines are skipped; a
 //! byte order mark and carriage returns do no harm.
 
-use std::io::{Read, Seek as _};
+use std::io::{ErrorKind, Read, Seek as _, Write as _};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use crate::limits::{IMPORT_BATCH_BYTES, IMPORT_BATCH_LINES, IMPORT_LINE_BYTES_MA
 pub use super::line::{Problem, read_line};
 pub use super::source::Input;
 
+/// Of a stream at a time, on its way into a file.
+const SPOOL_BYTES: usize = 256 << 10;
 /// Batches that wait to be appended.
 const BATCHES_AHEAD: usize = 1;
 /// After how much silence a stream's lines are appended without waiting for more.
@@ -70,6 +72,9 @@ pub enum ImportError {
     Begun { lines: u64 },
     #[error("the log did not take what came next")]
     Log { kept: Kept, source: LogError },
+    /// An import of a stream that is to be all or nothing.
+    #[error("the input can't be kept in a temporary file until it has ended")]
+    Spool { source: std::io::Error },
 }
 
 /// What of a stopped import is in the log.
@@ -99,7 +104,7 @@ pub fn import(
         source,
     };
     let input = match input {
-        Input::Stream(stream) if atomic => spooled(stream).map_err(not_read)?,
+        Input::Stream(stream) if atomic => spooled(stream, not_read)?,
         input => input,
     };
     let mut lines = Lines::new(input);
@@ -177,10 +182,22 @@ pub fn import(
 
 /// All of a stream, in a file without a name: whoever writes it may be slow, and nobody else appends
 /// while an import that is all or nothing has the log.
-fn spooled(mut stream: Box<dyn Read + Send>) -> std::io::Result<Input> {
-    let mut file = tempfile::tempfile()?;
-    std::io::copy(&mut stream, &mut file)?;
-    file.rewind()?;
+fn spooled(
+    mut stream: Box<dyn Read + Send>,
+    not_read: impl Fn(std::io::Error) -> ImportError,
+) -> Result<Input, ImportError> {
+    let spool = |source| ImportError::Spool { source };
+    let mut file = tempfile::tempfile().map_err(spool)?;
+    let mut piece = vec![0; SPOOL_BYTES];
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(read) => file.write_all(&piece[..read]).map_err(spool)?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(not_read(error)),
+        }
+    }
+    file.rewind().map_err(spool)?;
     Ok(Input::Stream(Box::new(file)))
 }
 

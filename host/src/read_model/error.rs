@@ -94,6 +94,12 @@ pub enum ReadModelError {
         table: String,
         message: String,
     },
+    #[error("the read model `{model}` does not take a row of table `{table}`: {message}")]
+    NotTaken {
+        model: ModelName,
+        table: String,
+        message: String,
+    },
     #[error("the module handed over a row that is none of table `{table}`")]
     Row {
         table: String,
@@ -148,6 +154,7 @@ impl ReadModelError {
         matches!(
             self,
             Self::Conflict { .. }
+                | Self::NotTaken { .. }
                 | Self::Row { .. }
                 | Self::Key { .. }
                 | Self::Unknown { .. }
@@ -219,6 +226,9 @@ impl ReadModelError {
             }
             Self::AfterReplay { .. } => {
                 "correct the SQL in the projection; it may create and fill things of its own but not write the manifest's tables"
+            }
+            Self::NotTaken { .. } => {
+                "an index or a trigger of the projection's after-replay SQL may be why: correct that"
             }
             Self::Row { .. } | Self::Key { .. } | Self::Unknown { .. } | Self::Scan { .. } => {
                 "the module was not built with a sound SDK: build it again with the newest one"

@@ -116,7 +116,8 @@ pub struct Flush<'a> {
     pub bytes: usize,
     /// The read model is made ready next.
     pub is_last: bool,
-    /// It may be kept aside and committed with a later one: see [`ReadModel::rewrite`].
+    /// It may be kept aside and committed with a later one, which it may only without a journal: see
+    /// [`ReadModel::rewrite`].
     pub may_wait: bool,
     pub checkpoint: Checkpoint,
     pub events_per_s: f64,

@@ -90,7 +90,7 @@ impl Applier {
                 }
             })?;
             if !was_rehearsal {
-                return self.passing_on_log(called);
+                return self.passing_on_log(batch, called);
             }
             self.tables().take_back();
             if called.is_err() {
@@ -98,11 +98,14 @@ impl Applier {
             }
         }
         let called = self.call(batch);
-        self.passing_on_log(called)
+        self.passing_on_log(batch, called)
     }
 
-    fn passing_on_log<T>(&mut self, called: T) -> T {
-        if let Some(instance) = &mut self.instance {
+    /// A batch that fails is applied again in pieces, which say what they have to say then.
+    fn passing_on_log<T, E>(&mut self, batch: &EventBatch, called: Result<T, E>) -> Result<T, E> {
+        if (called.is_ok() || batch.positions.len() == 1)
+            && let Some(instance) = &mut self.instance
+        {
             instance.pass_on_log();
         }
         called

@@ -146,14 +146,15 @@ fn demangle(name: &str) -> String {
 }
 
 /// Functions that tell nobody anything: what Rust runs between a panic and its trap, whose message
-/// has the place, and the exports by which the host called.
+/// has the place, what of the SDK calls a projection, and the exports by which the host called.
 fn is_frame_of_the_machinery(function: &str) -> bool {
     let paths = [
         "__rustc::",
         "std::panicking::",
         "std::sys::",
         "core::panicking::",
-        "retell_sdk::",
     ];
-    matches!(function, "apply" | "describe") || paths.iter().any(|path| function.contains(path))
+    matches!(function, "apply" | "describe")
+        || function.starts_with("retell_sdk::")
+        || paths.iter().any(|path| function.contains(path))
 }

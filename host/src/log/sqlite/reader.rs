@@ -25,9 +25,9 @@ use crate::log::{EnvelopeParts, EventChunk, LogError, LogReader, TypeFilter};
 const SPARSE: u64 = 8;
 /// … and with more than one in so many, the scan is faster again.
 const DENSE: u64 = 4;
-/// Events looked at in one read, so that a snapshot never lasts long.
 /// Positions of one window at most: those of all events in it that are wanted are collected.
 const WINDOW_MAX: u64 = 1 << 22;
+/// Events looked at in one read, so that a snapshot never lasts long.
 pub(super) const SCANNED_MAX: u64 = 65_536;
 /// More types than this are always scanned for: each costs a search in every window.
 const INDEXED_TYPES_MAX: usize = 256;

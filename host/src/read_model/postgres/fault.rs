@@ -33,7 +33,7 @@ impl Doing {
 pub(super) fn fault(model: &ModelName, doing: Doing, error: sqlx::Error) -> ReadModelError {
     let model = model.clone();
     // A password or a role that is not let in, other than one that may not do something.
-    let is_shut_out = class(&error).as_deref() == Some("28");
+    let is_shut_out = code(&error).starts_with("28");
     let (kind, error) = (failure(&error), ServerError::from(error));
     let message = error.to_string();
     match kind {
@@ -67,28 +67,33 @@ pub(super) fn fault(model: &ModelName, doing: Doing, error: sqlx::Error) -> Read
 
 /// An error of a statement that writes rows of a table, or builds an index on them.
 pub(super) fn write_fault(model: &ModelName, table: &str, error: sqlx::Error) -> ReadModelError {
-    match class(&error).as_deref() {
+    let code = code(&error);
+    let (model, table) = (model.clone(), table.to_owned());
+    let message = |error| ServerError::from(error).to_string();
+    match (code.get(..2), code.as_str()) {
         // Integrity constraints.
-        Some("23") => ReadModelError::Conflict {
-            model: model.clone(),
-            table: table.to_owned(),
-            message: ServerError::from(error).to_string(),
+        (Some("23"), _) => ReadModelError::Conflict {
+            model,
+            table,
+            message: message(error),
         },
-        // Data of which an index of the module's own SQL can't make a value, or too large a one. Rows by
-        // themselves were checked.
-        Some("22" | "54") => ReadModelError::AfterReplay {
-            message: format!(
-                "an index can't take a row of table `{table}`: {}",
-                ServerError::from(error)
-            ),
-            statement: None,
+        // The database has an encoding in which not every text has a place.
+        (_, "22021" | "22P05") => fault(&model, Doing::Write, error),
+        // Data of which an index or a trigger can't make a value, or too large a one. Rows by themselves
+        // were checked.
+        (Some("22" | "54"), _) => ReadModelError::NotTaken {
+            model,
+            table,
+            message: message(error),
         },
-        _ => fault(model, Doing::Write, error),
+        _ => fault(&model, Doing::Write, error),
     }
 }
 
-/// The class of a server's error: the first two characters of its SQLSTATE.
-fn class(error: &sqlx::Error) -> Option<String> {
-    let code = error.as_database_error()?.code()?;
-    code.get(..2).map(str::to_owned)
+/// The SQLSTATE of a server's error, of which the first two characters are its class; else nothing.
+fn code(error: &sqlx::Error) -> String {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    code.unwrap_or_default().into_owned()
 }

@@ -117,6 +117,7 @@ impl SqliteReadModel {
     }
 
     fn keep_aside(&mut self, flush: Flush<'_>) -> Result<(), ReadModelError> {
+        debug_assert!(flush.journal.is_empty(), "runs hold rows only");
         let run = Run::write(&self.path, flush.tables)?;
         // Makes sure that this host may still write.
         self.begin()?;

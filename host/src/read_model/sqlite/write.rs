@@ -133,9 +133,15 @@ impl SqliteReadModel {
 
     fn write_fault(&self, table: &TableSql, error: rusqlite::Error) -> ReadModelError {
         let message = match error.sqlite_error_code() {
-            Some(ErrorCode::ConstraintViolation) => error.to_string(),
+            Some(ErrorCode::ConstraintViolation) => {
+                return ReadModelError::Conflict {
+                    model: self.path.as_path().into(),
+                    table: table.name.clone(),
+                    message: error.to_string(),
+                };
+            }
             Some(ErrorCode::OperationInterrupted) if self.may_have_triggers() => format!(
-                "what its after-replay SQL made takes more than {} minutes",
+                "with what its after-replay SQL made, one flush takes more than {} minutes",
                 limits::TRIGGERS_TIME_MAX.as_secs() / 60
             ),
             // An expression of an index or a trigger that does not take the row.
@@ -146,7 +152,7 @@ impl SqliteReadModel {
             }
             _ => return self.fault(Doing::Write, error),
         };
-        ReadModelError::Conflict {
+        ReadModelError::NotTaken {
             model: self.path.as_path().into(),
             table: table.name.clone(),
             message,
