@@ -139,6 +139,14 @@ fn what_is_skipped_is_counted_told_and_in_the_way_of_a_promotion() {
         (&json!("ready"), &json!("none"), &json!(3))
     );
     assert_eq!(notes(&it), "1:1 2:1");
+    // Nor does it go live later, when it misses nothing any more.
+    let is_wished: bool = rusqlite::Connection::open(it.log())
+        .and_then(|log| {
+            let sql = "SELECT promote_when_ready FROM versions";
+            log.query_row(sql, [], |row| row.get(0))
+        })
+        .expect("the catalog is there");
+    assert!(!is_wished);
     assert!(it.says(&["status"]).contains("misses 3 events"));
     it.ok(&["promote", "-q", "notes@1.0.0", "--accept-dead-letters"]);
     let waited = it.json(&["wait", "notes", "--position", "3"]);

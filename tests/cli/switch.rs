@@ -359,6 +359,25 @@ fn the_live_version_is_replayed_beside_itself() {
 }
 
 #[test]
+fn a_version_that_can_not_be_moved_is_moved_elsewhere() {
+    let it = Instance::new();
+    it.append(3);
+    it.promoted(&["1.0.0"]);
+    it.write("blocked", "");
+    let there = ["move", "ticks@1.0.0", "--read-models"];
+    let moved = it.says(&[&there[..], &["blocked/here"]].concat());
+    assert!(moved.starts_with("exit 1\n"), "{moved}");
+    assert!(moved.contains("blocked/here"), "{moved}");
+    assert_eq!(count(&it, "ticks"), 3, "it is where it was");
+    it.ok(&[&there[..], &["elsewhere", "-q"]].concat());
+    assert_eq!(count(&it, "ticks"), 3);
+    let location = it.version("ticks")["location"].clone();
+    let location = location.as_str().expect("a path");
+    assert!(location.contains("elsewhere"), "{location}");
+    it.ok(&["catch-up", "-q"]);
+}
+
+#[test]
 fn a_version_that_is_paused_while_it_is_replayed_stays_so() {
     let it = Instance::new();
     it.append(3);

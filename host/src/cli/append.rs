@@ -31,7 +31,8 @@ is understood too: \"position\", \"revision\", \"recorded_at\" and \"hash\" are 
 the metadata.
 
 Events with an id are appended once: the same line again is counted as already there, and an id that
-comes with other content is refused. Files are appended in batches of 10,000 lines or 16 MiB. A bad
+comes with other content is refused. Events without one are appended again with a file that was appended
+to its end before. Files are appended in batches of 10,000 lines or 16 MiB. A bad
 line stops the import and is named; the batches before it stay. Run the same command again after a
 crash or a correction: it goes on where it stopped. With --atomic it is all lines or none; standard input
 is kept in a temporary file then, until it ends, so that nobody waits for it.

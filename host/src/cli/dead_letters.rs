@@ -5,7 +5,7 @@ use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
 use super::Context;
-use super::printer::{Failed, on_one_line};
+use super::printer::{Failed, Refused, on_one_line};
 use super::session::{self, explain, one_version, parse_name};
 use crate::catalog::VersionRecord;
 use crate::event::Position;
@@ -90,7 +90,14 @@ async fn list(host: &Host, version: &VersionRecord, context: &Context) -> anyhow
             .journal(build)
             .await
             .map_err(session::explain_read_model)?,
-        None => Vec::new(),
+        None => {
+            let name = version.name();
+            return Err(Refused {
+                message: format!("{name} has no read model"),
+                hint: Some(format!("build it again: `retell replay {name}`")),
+            }
+            .into());
+        }
     };
     if context.printer.json {
         let lines: Vec<Line<'_>> = entries.iter().map(line).collect();

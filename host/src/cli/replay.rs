@@ -321,13 +321,15 @@ fn report_failed(failed: &[String]) -> anyhow::Result<()> {
     if failed.is_empty() {
         return Ok(());
     }
+    // Some say themselves what helps.
+    let says_what_to_do = failed.iter().all(|it| it.contains("`retell "));
     Err(Failed {
         message: failed.join("\n"),
-        hint: Some(
+        hint: (!says_what_to_do).then(|| {
             "correct the projection, raise its version and deploy that, or try again with `retell resume`; \
              `retell dead-letters NAME` lists events that can't be applied and can be left out"
-                .into(),
-        ),
+                .into()
+        }),
     }
     .into())
 }

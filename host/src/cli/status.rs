@@ -293,7 +293,7 @@ fn print(context: &Context, lines: &[Line]) -> anyhow::Result<()> {
         }
         for name in &line.stale_names {
             context.printer.data(format_args!(
-                "{name}: programs that open it themselves still find another build; whoever works on \
+                "{name}: programs that open it themselves do not find this build yet; whoever works on \
                  {} next corrects that",
                 line.projection
             ))?;

@@ -87,6 +87,10 @@ impl Supervisor {
             self.include(version);
             return Ok(Done::ReplayBegun { build: build.id });
         }
+        // One on its way to another place, which may turn out to be none, is in no other one's way.
+        if let (Some(build), Some(_)) = (&record.successor, to) {
+            self.give_up(build).await?;
+        }
         let catalog = &self.host.catalog;
         let (projection, now_us) = (self.projection(), self.host.clock.now_us());
         if record.status.state == State::Retired {

@@ -231,8 +231,17 @@ impl Supervisor {
                 if may_be_live && self.record(&version).await?.status.role == Role::Live {
                     Ok(Done::LiveAlready)
                 } else {
-                    self.promote(&version, accept_older, accept_dead_letters)
-                        .await
+                    let promoted = self
+                        .promote(&version, accept_older, accept_dead_letters)
+                        .await;
+                    // Whoever deployed it is told so, and does not expect it to go live later.
+                    if may_be_live && matches!(promoted, Err(LifecycleError::Refused { .. })) {
+                        let catalog = &self.host.catalog;
+                        catalog
+                            .set_promote_when_ready(self.projection(), &version, false)
+                            .await?;
+                    }
+                    promoted
                 }
             }
             Request::Rollback { from, accept_older } => self.rollback(&from, accept_older).await,
