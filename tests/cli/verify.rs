@@ -67,7 +67,8 @@ fn the_order_of_a_hash_map_is_found_out_where_it_matters() {
 #[test]
 fn what_must_be_verified_is_not_ready_before() {
     let it = Instance::new();
-    it.append(3_000);
+    // Several batches, so that chance hardly ever cuts them alike twice.
+    it.append(20_000);
     it.promoted(&["1.0.0"]);
     let remembers = scripted(&manifest("ticks", "1.1.0"), "remembers");
     it.write("remembers.wasm", remembers);
